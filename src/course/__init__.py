@@ -1,0 +1,1 @@
+"""What builds and runs the course: `course --help` lists the commands."""

@@ -1,0 +1,37 @@
+"""Run chapters and store their outputs."""
+
+import time
+
+from nbclient import NotebookClient
+
+from course import doctor
+from course.chapters import Chapter
+from course.notebooks import read_notebook, write_notebook
+
+CELL_TIMEOUT_SECONDS = 600
+
+
+def execute(chapter: Chapter) -> float:
+    """Run a chapter from top to bottom, store its outputs, and return the seconds it took.
+
+    The time and this machine's speed go into the notebook's metadata, where `course doctor` finds
+    them. Raises nbclient.exceptions.CellExecutionError with the failing cell; the file then stays
+    as it was.
+    """
+    notebook = read_notebook(chapter.path)
+    steps_per_second = doctor.training_speed()
+    start = time.perf_counter()
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT_SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(chapter.path.parent)}},
+    )
+    client.execute()
+    seconds = time.perf_counter() - start
+    notebook.metadata["course"] = {
+        "run_seconds": round(seconds),
+        "training_steps_per_second": round(steps_per_second),
+    }
+    write_notebook(notebook, chapter.path)
+    return seconds

@@ -1,0 +1,84 @@
+"""Masked self-attention: every position takes a weighted average of its past. Chapter 4."""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Past(Protocol):
+    """The keys and values of earlier tokens in one layer, as chapter 7 will keep them."""
+
+    length: int
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the new keys and values and return all of them: (B, H, length, D) each."""
+        ...
+
+
+def causal_mask(n_dst: int, n_src: int, device: torch.device | None = None) -> Tensor:
+    """Say which of n_src keys each of the last n_dst positions may see: (n_dst, n_src), bool.
+
+    Counted from the lower right, so that new queries see all of a cached past. Source:
+    `attention_mask` in the released src/model.py.
+    """
+    i = torch.arange(n_dst, device=device)[:, None]
+    j = torch.arange(n_src, device=device)
+    return i >= j - n_src + n_dst
+
+
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """Return how much each query takes from each key: (..., T, D), (..., S, D) -> (..., T, S).
+
+    Rows sum to 1. The mask comes before the softmax, so a hidden key gets exactly 0.
+    """
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (..., T, S)
+    visible = causal_mask(q.size(-2), k.size(-2), q.device)
+    return scores.masked_fill(~visible, float("-inf")).softmax(dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Average the values by causal attention in PyTorch's fused kernel: (B, H, T, D).
+
+    Equal to `attention_weights(q, k) @ v`, without ever storing the (T, S) weights.
+    """
+    n_dst, n_src = q.size(-2), k.size(-2)
+    square = n_dst == n_src
+    mask = None if square or n_dst == 1 else causal_mask(n_dst, n_src, q.device)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=square)
+
+
+def split_heads(x: Tensor, n_head: int) -> Tensor:
+    """Cut the width into heads: (B, T, C) -> (B, n_head, T, C / n_head)."""
+    B, T, C = x.shape
+    return x.view(B, T, n_head, C // n_head).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Put the heads side by side again: (B, H, T, D) -> (B, T, H * D)."""
+    B, H, T, D = x.shape
+    return x.transpose(1, 2).reshape(B, T, H * D)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head causal self-attention with GPT-2's fused projection: (B, T, C) -> (B, T, C).
+
+    Raises ValueError if n_head does not divide n_embd. Source: `attn` in src/model.py.
+    """
+
+    def __init__(self, n_embd: int, n_head: int) -> None:
+        super().__init__()
+        if n_embd % n_head:
+            raise ValueError(f"n_embd = {n_embd} is not a multiple of n_head = {n_head}: change one.")
+        self.n_head = n_head
+        self.c_attn = nn.Linear(n_embd, 3 * n_embd)  # queries, keys and values, in this order
+        self.c_proj = nn.Linear(n_embd, n_embd)
+
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        q, k, v = self.c_attn(x).chunk(3, dim=-1)  # (B, T, C) each
+        q, k, v = (split_heads(part, self.n_head) for part in (q, k, v))  # (B, H, T, D) each
+        if past is not None:
+            k, v = past.append(k, v)  # (B, H, S, D) each, S >= T
+        return self.c_proj(merge_heads(attend(q, k, v)))  # (B, T, C)
