@@ -1,0 +1,43 @@
+# Every target makes the environment if it is missing, and redoes only what changed.
+PYTHON ?= python3
+BIN := .venv/bin
+BOOK := _config.yml _toc.yml index.md references.bib $(wildcard chapters/*) $(wildcard _assets/*) \
+        $(wildcard _ext/*.py) $(wildcard src/*/*.py)
+
+.PHONY: book test lab sync execute check bench
+.DELETE_ON_ERROR:
+
+book: .make/book            ## build the book: _build/html/index.html
+test: .venv/ready           ## run every test, and every notebook against its stored outputs
+	$(BIN)/python -m pytest tests chapters --nbval -rs
+
+lab: .venv/ready            ## open JupyterLab on the chapters
+	$(BIN)/jupyter lab chapters
+
+sync: .venv/ready           ## write the definitions of src/ into the cells that show them
+	$(BIN)/course sync
+
+execute: $(patsubst chapters/%.ipynb,.make/%.executed,$(wildcard chapters/*.ipynb))  ## run changed chapters
+
+check: .venv/ready          ## lint, format, types, and cells against src/
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/course sync --check
+
+bench: .venv/ready          ## measure against the peers; writes benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+.make/book: .venv/ready $(BOOK)
+	$(BIN)/jupyter-book build . -W -n --keep-going -q
+	@mkdir -p .make && touch $@
+	@echo "The book is at _build/html/index.html"
+
+.make/%.executed: chapters/%.ipynb $(wildcard src/*/*.py) .venv/ready
+	$(BIN)/course execute $*
+	@mkdir -p .make && touch $@
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	@touch $@

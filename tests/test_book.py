@@ -1,0 +1,163 @@
+"""The rendered book: built with warnings as errors, then opened in a browser without a network."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from course.chapters import ROOT, written
+
+PAGES = [
+    "index.html",
+    *(f"chapters/{chapter.stem}.html" for chapter in written()),
+    *(f"chapters/{name}.html" for name in ("notation", "glossary", "api", "bibliography")),
+]
+BUILD_SECONDS = 30
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    """Build the book from nothing, as `make book` does, and return the folder of its pages."""
+    target = tmp_path_factory.mktemp("book")
+    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(ROOT)]
+    command += ["--path-output", str(target), "-W", "-n", "--keep-going", "-q"]
+    start = time.perf_counter()
+    run = subprocess.run(command, capture_output=True, text=True)
+    (target / "seconds").write_text(str(time.perf_counter() - start))
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return target / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def site(book):
+    """Serve the pages on this machine."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(book))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start the machine's Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if not program:
+        pytest.skip("needs Chromium (Debian: apt install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, site):
+    """Open an empty page that records console errors and requests to other machines."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.problems = []
+    page.on("console", lambda m: m.type == "error" and page.problems.append(f"console: {m.text}"))
+    page.on("pageerror", lambda error: page.problems.append(f"error: {error}"))
+    page.on(
+        "request",
+        lambda r: r.url.startswith((site, "data:", "blob:")) or page.problems.append(r.url),
+    )
+    page.on("response", lambda r: r.status >= 400 and page.problems.append(f"{r.status}: {r.url}"))
+    yield page
+    context.close()
+
+
+def test_book_builds_in_time(book):
+    assert float((book.parent.parent / "seconds").read_text()) < BUILD_SECONDS
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_quiet_and_fits_a_phone(page, site, name):
+    page.goto(f"{site}/{name}", wait_until="networkidle")
+    assert page.problems == []
+    assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert page.evaluate("[...document.images].every(i => i.hasAttribute('alt'))")
+    page.set_viewport_size({"width": 390, "height": 844})
+    wide = page.evaluate("document.scrollingElement.scrollWidth")
+    assert wide <= 390, f"{name} scrolls sideways at 390 px: {wide} px"
+
+
+def test_formulas_are_typeset_offline(page, site):
+    page.goto(f"{site}/chapters/notation.html", wait_until="networkidle")
+    page.wait_for_selector("mjx-container", timeout=20_000)
+    assert page.problems == []
+
+
+def test_search_finds_a_word(page, site):
+    page.goto(f"{site}/search.html?q=softmax", wait_until="networkidle")
+    page.wait_for_selector("#search-results li", timeout=20_000)
+    found = page.locator("#search-results li a").evaluate_all("links => links.map(l => l.href)")
+    assert any("04_attention" in link for link in found), found
+    assert page.problems == []
+
+
+def test_theme_switches(page, site):
+    page.goto(f"{site}/index.html", wait_until="networkidle")
+    theme = "document.documentElement.dataset.theme"
+    before = page.evaluate(theme)
+    button = page.locator("button.theme-switch-button").first
+    for _ in range(3):  # light, dark and "as the system says"
+        button.click()
+        if page.evaluate(theme) != before:
+            break
+    assert page.evaluate(theme) != before
+
+
+def test_copy_button_copies_the_cell(page, site):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{site}/chapters/04_attention.html", wait_until="networkidle")
+    cell = page.locator("div.cell_input", has_text="def causal_mask").first
+    cell.hover()
+    cell.locator("button.copybtn").click()
+    assert "def causal_mask" in page.evaluate("navigator.clipboard.readText()")
+
+
+def test_no_page_names_another_machine_for_scripts_or_styles(book):
+    outside = re.compile(
+        r'<(?:script|link|img)[^>]+(?:src|href)="(?:https?:)?//[^"]+', re.IGNORECASE
+    )
+    for path in book.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        found = [tag for tag in outside.findall(text) if 'rel="canonical"' not in tag]
+        assert not found, f"{path.name}: {found}"
+
+
+def test_every_citation_is_in_the_bibliography(book):
+    page = (book / "chapters" / "bibliography.html").read_text(encoding="utf-8")
+    for chapter in written():
+        text = (book / "chapters" / f"{chapter.stem}.html").read_text(encoding="utf-8")
+        assert "radford2019language" in text, f"{chapter.stem} does not cite the GPT-2 paper"
+    assert "Unsupervised Multitask Learners" in page
+
+
+def test_solutions_are_not_in_the_book(book):
+    pages = os.listdir(book)
+    assert "solutions" not in pages and "exercises" not in pages
