@@ -1,0 +1,155 @@
+"""A language model by counting, and the measures every later model is held to. Chapter 1."""
+
+import math
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+END = b""  # the token that ends a document: no bytes, so no other token can be mistaken for it
+
+
+def split_words(text: str) -> list[bytes]:
+    """Cut a text into words, runs of signs and single blanks; joined, the pieces are the text."""
+    return [piece.encode() for piece in re.findall(r" ?\w+| ?[^\w\s]+|\s", text)]
+
+
+def word_vocabulary(texts: Iterable[str]) -> list[bytes]:
+    """List END, the 256 single bytes, and the words of the texts in order of first use."""
+    words = (word for text in texts for word in split_words(text))
+    return list(dict.fromkeys([END, *(bytes([value]) for value in range(256)), *words]))
+
+
+def encode_words(text: str, vocabulary: Collection[bytes]) -> list[bytes]:
+    """Return the tokens of a text: its words, and byte by byte those not in the vocabulary."""
+    tokens = []
+    for word in split_words(text):
+        tokens += [word] if word in vocabulary else [bytes([value]) for value in word]
+    return tokens
+
+
+class NGram:
+    """Predict a token from the order - 1 tokens before it, by counting; Witten-Bell smoothing.
+
+    p(token | history) mixes the counts after the history with p(token | history less its oldest
+    token), and so on down to 1 / len(vocabulary); it sums to 1 over the vocabulary for every
+    history. Raises ValueError for an order below 1 or a token outside the vocabulary.
+    Source: Witten and Bell 1991, method C, interpolated as in Chen and Goodman 1999, section 2.5.
+    """
+
+    def __init__(self, order: int, vocabulary: Iterable[bytes]) -> None:
+        if order < 1:
+            raise ValueError(f"order = {order}: an n-gram needs an order of at least 1.")
+        self.order = order
+        self.vocabulary = dict.fromkeys([*vocabulary, END])  # a set that keeps its order
+        self.counts: defaultdict[tuple[bytes, ...], Counter[bytes]] = defaultdict(Counter)
+        self.totals: Counter[tuple[bytes, ...]] = Counter()
+
+    def learn(self, document: Sequence[bytes]) -> None:
+        """Count each token of a document, and its END, after every history up to the order."""
+        check_tokens(document, self.vocabulary)
+        tokens = [END, *document, END]
+        for i in range(1, len(tokens)):
+            for start in range(max(0, i - self.order + 1), i + 1):
+                history = tuple(tokens[start:i])
+                self.counts[history][tokens[i]] += 1
+                self.totals[history] += 1
+
+    def probability(self, token: bytes, history: Sequence[bytes]) -> float:
+        """Return p(token | history); only the last order - 1 tokens of the history count."""
+        p = 1 / len(self.vocabulary)
+        for length in range(min(self.order - 1, len(history)) + 1):
+            recent = tuple(history[len(history) - length :])
+            if recent not in self.totals:  # never seen, so no longer history was seen either
+                break
+            seen = self.counts[recent]
+            p = (seen[token] + len(seen) * p) / (self.totals[recent] + len(seen))
+        return p
+
+
+def check_tokens(tokens: Iterable[bytes], vocabulary: Collection[bytes]) -> None:
+    """Raise ValueError if a token inside a document is END or not in the vocabulary."""
+    for token in tokens:
+        if token == END or token not in vocabulary:
+            raise ValueError(f"token {token!r} cannot stand in a document: encode the text first.")
+
+
+def log_probability(model: NGram, tokens: Sequence[bytes], prompt: Sequence[bytes] = ()) -> float:
+    """Return ln p(tokens | prompt) in nats, by the chain rule; the prompt opens a document.
+
+    For a whole document let the tokens end with END. Raises ValueError for an unknown token.
+    """
+    last = len(tokens) - 1 if tokens and tokens[-1] == END else len(tokens)
+    check_tokens([*prompt, *tokens[:last]], model.vocabulary)
+    history = [END, *prompt]
+    nats = 0.0
+    for token in tokens:
+        nats += math.log(model.probability(token, history))
+        history.append(token)
+    return nats
+
+
+def cross_entropy(model: NGram, documents: Iterable[Sequence[bytes]]) -> float:
+    """Return the mean loss in nats a token, the END of each document included.
+
+    Raises ValueError if there is no document.
+    """
+    nats, n_tokens = 0.0, 0
+    for document in documents:
+        nats -= log_probability(model, [*document, END])
+        n_tokens += len(document) + 1
+    if n_tokens == 0:
+        raise ValueError("no documents: a mean over no tokens is not defined.")
+    return nats / n_tokens
+
+
+def perplexity(nats: float) -> float:
+    """Return exp of a loss in nats a token: as hard as a choice among so many equal ones."""
+    return math.exp(nats)
+
+
+def bits_per_byte(nats: float, n_bytes: int) -> float:
+    """Return the loss of a whole text, nats in total, as bits for each of its UTF-8 bytes.
+
+    Raises ValueError if n_bytes is not positive.
+    """
+    if n_bytes < 1:
+        raise ValueError(f"n_bytes = {n_bytes}: measure a text of at least one byte.")
+    return nats / math.log(2) / n_bytes
+
+
+def entropy(distribution: Iterable[float]) -> float:
+    """Return -sum p ln p in nats. Raises ValueError if the p are no distribution.
+
+    Source: Shannon 1948, section 6.
+    """
+    p = list(distribution)
+    if min(p, default=-1) < 0 or not math.isclose(math.fsum(p), 1, abs_tol=1e-9):
+        raise ValueError(f"not a distribution: {len(p)} numbers that sum to {math.fsum(p)}, not 1.")
+    return -math.fsum(x * math.log(x) for x in p if x > 0)
+
+
+def sample_token(model: NGram, history: Sequence[bytes], rng: random.Random) -> bytes:
+    """Draw a token from p(token | history): from the longest history's counts or a shorter one's.
+
+    A history seen N times before T different tokens hands over with probability T / (N + T).
+    """
+    for length in range(min(model.order - 1, len(history)), -1, -1):
+        recent = tuple(history[len(history) - length :])
+        n, seen = model.totals[recent], model.counts.get(recent, Counter())
+        if rng.random() * (n + len(seen)) < n:
+            return rng.choices(list(seen), list(seen.values()))[0]
+    return rng.choice(list(model.vocabulary))
+
+
+def write_document(
+    model: NGram, rng: random.Random, prompt: Sequence[bytes] = (), max_tokens: int = 200
+) -> str:
+    """Continue the prompt, token by token, until END or max_tokens; return prompt and all."""
+    tokens = [END, *prompt]
+    for _ in range(max_tokens):
+        token = sample_token(model, tokens, rng)
+        if token == END:
+            break
+        tokens.append(token)
+    return b"".join(tokens).decode(errors="replace")
