@@ -19,19 +19,22 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: ob
     ]
 
 
+MENDED_ROLES = {
+    ' role="doc-biblioentry"': ' role="listitem"',  # its parent is a list; ARIA wants list items
+    '<div id="pst-primary-sidebar"': '<div id="pst-primary-sidebar" role="complementary" '
+    'aria-label="Chapters"',
+}
+
+
 def mend_roles(app: Sphinx, error: Exception | None) -> None:
-    """Replace docutils' bibliography roles, which WAI-ARIA does not allow where they stand."""
+    """Give the bibliography and the sidebar roles that a screen reader knows."""
     if error or app.builder.format != "html":
         return
     for page in Path(app.outdir).rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        mended = text.replace(' role="doc-biblioentry"', ' role="listitem"').replace(
-            'class="docutils container" role="list"', 'class="docutils container"'
-        )
-        mended = mended.replace(' role="doc-bibliography"', "").replace(
-            '<div class="bd-sidebar-primary',
-            '<div role="complementary" aria-label="Chapters" class="bd-sidebar-primary',
-        )
+        text = mended = page.read_text(encoding="utf-8")
+        for wrong, right in MENDED_ROLES.items():
+            if right not in text:
+                mended = mended.replace(wrong, right)
         if mended != text:
             page.write_text(mended, encoding="utf-8")
 

@@ -105,6 +105,14 @@ def test_page_is_quiet_and_fits_a_phone(page, site, name):
     assert wide <= 390, f"{name} scrolls sideways at 390 px: {wide} px"
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_accessible(page, site, name):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page.goto(f"{site}/{name}", wait_until="networkidle")
+    violations = axe.run(page).response["violations"]
+    assert not [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations]
+
+
 def test_formulas_are_typeset_offline(page, site):
     page.goto(f"{site}/chapters/notation.html", wait_until="networkidle")
     page.wait_for_selector("mjx-container", timeout=20_000)
