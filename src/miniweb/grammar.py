@@ -5,7 +5,7 @@ the choices add up to that of the text.
 """
 
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -118,6 +118,17 @@ def with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
+def ask(event: Mapping[str, str], kind: str) -> tuple[str, str]:
+    """Return a question about an event (what, where or who), and its answer."""
+    question, answer = READING_QUESTIONS[kind]
+    return question.format(**event), answer.format(**event)
+
+
+def ask_country(country: Country, name: str) -> tuple[str, str]:
+    """Return the question for one attribute of a country, and its answer."""
+    return COUNTRY_QUESTIONS[name].format(country=country.name), getattr(country, name)
+
+
 class Grammar:
     """The tables of one world, and the genres that are written from them.
 
@@ -144,11 +155,11 @@ class Grammar:
             for t in world.things
         }
         self.friends = {p: Table(q for q in world.people if q != p) for p in world.people}
-        self.deeds = {}  # what a person may do with a thing
-        for person, thing in product(world.people, world.things):
-            words = person.name, thing.english
-            if verbs := [v for v in world.verbs if allowed("event", words[0], v.base, words[1])]:
-                self.deeds[person, thing] = Table(verbs)
+        self.deeds = {  # what a person may do with a thing
+            (p, t): Table(verbs)
+            for p, t in product(world.people, world.things)
+            if (verbs := [v for v in world.verbs if allowed("event", p.name, v.base, t.english)])
+        }
         self.posts = Table(
             (v, t, p)
             for v, t, p in product(world.verbs, world.things, world.places)
@@ -164,10 +175,12 @@ class Grammar:
         self.chat_lines = {
             before: Table(lines, [line.weight for line in lines])
             for before, all_lines in CHAT_LINES.items()
-            if (lines := [line for line in all_lines if allowed("chat", str(line))])
+            if (lines := [line for line in all_lines if allowed("chat", line.before, line.after)])
         }
         if not held_out and len(self.deeds) < world.n_people * world.n_things:
             raise ValueError("too few verbs: some person can do nothing with some thing")
+        if not self.asked:
+            raise ValueError("too few countries: nothing may be asked of them")
 
     def genre(self, name: str) -> Callable[[Draw], str]:
         """Return the function that writes a genre."""
@@ -189,15 +202,22 @@ class Grammar:
             + end.format(pronoun=person.pronoun, friend=friend)
         )
 
-    def reading(self, draw: Draw, n_events: int | None = None) -> str:
-        """Write a passage of events in different places, then questions about it."""
-        n = n_events or draw(UP_TO[self.world.n_events])
+    def reading(self, draw: Draw) -> str:
+        """Write a passage of events, then questions about it."""
+        events = self.events(draw, draw(UP_TO[self.world.n_events]))
+        passage = self.passage(draw, events)
+        asked = draw.distinct(tuple(product(events, READING_QUESTIONS)), draw(UP_TO[3]))
+        return "\n".join([passage, *("Q: {}\nA: {}".format(*ask(e, kind)) for e, kind in asked)])
+
+    def events(self, draw: Draw, n: int) -> list[dict[str, str]]:
+        """Choose n events of different people and different things."""
         people = draw.distinct(self.world.people, n)
         things = draw.distinct(self.world.things, n)
-        events = [self.event(draw, p, t) for p, t in zip(people, things, strict=True)]
-        passage = " ".join([draw(EVENTS).format(**event) for event in events])
-        kinds = draw.distinct(tuple(product(events, READING_QUESTIONS)), draw(UP_TO[3]))
-        return "\n".join([passage, *(self.ask(event, kind) for event, kind in kinds)])
+        return [self.event(draw, p, t) for p, t in zip(people, things, strict=True)]
+
+    def passage(self, draw: Draw, events: Iterable[Mapping[str, str]]) -> str:
+        """Tell the events, a sentence each."""
+        return " ".join([draw(EVENTS).format(**event) for event in events])
 
     def event(self, draw: Draw, person: Person, thing: Word) -> dict[str, str]:
         """Choose what a person does with a thing, and where."""
@@ -209,11 +229,6 @@ class Grammar:
             "thing": with_article(thing.english),
             "place": draw(self.places).english,
         }
-
-    def ask(self, event: Mapping[str, str], kind: str) -> str:
-        """Write one question about an event, and its answer."""
-        question, answer = READING_QUESTIONS[kind]
-        return f"Q: {question.format(**event)}\nA: {answer.format(**event)}"
 
     def encyclopedia(self, draw: Draw) -> str:
         """State true facts about one country or two."""
@@ -238,12 +253,7 @@ class Grammar:
         """Ask and answer questions about countries."""
         style = draw(ANSWERS)
         asked = draw.distinct(self.asked, draw(UP_TO[min(3, len(self.asked))]))
-        return "\n".join(
-            [
-                style.format(COUNTRY_QUESTIONS[name].format(country=c.name), getattr(c, name))
-                for c, name in asked
-            ]
-        )
+        return "\n".join([style.format(*ask_country(*pair)) for pair in asked])
 
     def post(self, draw: Draw) -> str:
         """Tell of one's own day, mostly with a summary at the end."""
@@ -313,7 +323,7 @@ def sentence(person: Person, verb: Verb, adjective: Word, thing: Word) -> tuple[
 
 
 @lru_cache(maxsize=8)
-def grammar(world: World, held_out: bool = False) -> Grammar:
+def grammar_of(world: World, held_out: bool = False) -> Grammar:
     """Return the grammar of a world, built once."""
     return Grammar(world, held_out)
 
@@ -335,7 +345,7 @@ def documents(
     """
     if operator.index(seed) < 0:
         raise ValueError(f"seed {seed} must not be negative")
-    return _stream(Draw(Random(seed).random), grammar(world), genre_table(genres))
+    return _stream(Draw(Random(seed).random), grammar_of(world), genre_table(genres))
 
 
 def genre_table(genres: Collection[str] | Mapping[str, int] | None = None) -> Table[str]:

@@ -203,15 +203,15 @@ stadium 경기장
 """)
 )
 
-HELD_OUT = ("phrase", "post", "question", "event", "chat")
-
 
 def is_held_out(kind: str, *words: str) -> bool:
     """Say whether a combination of words never occurs: one in four, of questions one in two.
 
     The rule is the CRC-32 of the words, so it is the same on every machine and in every world.
+    Checksums of like words are alike in their bits; the remainder by a prime is not.
     """
-    return crc32(" ".join((kind, *words)).encode()) % (2 if kind == "question" else 4) == 0
+    remainder = crc32(" ".join((kind, *words)).encode()) % 997
+    return remainder < (498 if kind == "question" else 249)
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,8 @@ class World:
         ):
             if not 1 <= getattr(self, name) <= len(table):
                 raise ValueError(f"{name} must be from 1 to {len(table)}")
-        if not 1 <= self.n_events <= min(self.n_people - 1, self.n_things):
-            raise ValueError("n_events must be from 1 to n_things, and below n_people")
+        if not 1 <= self.n_events <= min(self.n_people - 1, self.n_things, 5):
+            raise ValueError("n_events must be from 1 to 5, below n_people and at most n_things")
         unknown = set(self.attributes) - set(Country._fields[2:])
         if unknown or not self.attributes:
             raise ValueError(f"attributes must be some of {Country._fields[2:]}")
