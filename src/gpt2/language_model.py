@@ -4,7 +4,7 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 END = b""  # the token that ends a document: no bytes, so no other token can be mistaken for it
 
@@ -28,13 +28,22 @@ def encode_words(text: str, vocabulary: Collection[bytes]) -> list[bytes]:
     return tokens
 
 
+def histories(document: Sequence[bytes], order: int) -> Iterator[tuple[tuple[bytes, ...], bytes]]:
+    """Pair each token of a document, and its END, with its last 0, 1, ..., order - 1 tokens.
+
+    Before the first token stands END, and before that nothing: no history crosses documents.
+    """
+    tokens = [END, *document, END]
+    for i in range(1, len(tokens)):
+        for start in range(max(0, i - order + 1), i + 1):
+            yield tuple(tokens[start:i]), tokens[i]
+
+
 class NGram:
     """Predict a token from the order - 1 tokens before it, by counting; Witten-Bell smoothing.
 
-    p(token | history) mixes the counts after the history with p(token | history less its oldest
-    token), and so on down to 1 / len(vocabulary); it sums to 1 over the vocabulary for every
-    history. Raises ValueError for an order below 1 or a token outside the vocabulary.
-    Source: Witten and Bell 1991, method C, interpolated as in Chen and Goodman 1999, section 2.5.
+    Sums to 1 over the vocabulary for every history. Raises ValueError for an order below 1 or a
+    token outside the vocabulary. Source: Witten and Bell 1991, method C.
     """
 
     def __init__(self, order: int, vocabulary: Iterable[bytes]) -> None:
@@ -46,17 +55,14 @@ class NGram:
         self.totals: Counter[tuple[bytes, ...]] = Counter()
 
     def learn(self, document: Sequence[bytes]) -> None:
-        """Count each token of a document, and its END, after every history up to the order."""
+        """Count the tokens of a document, and its END, after each of their histories."""
         check_tokens(document, self.vocabulary)
-        tokens = [END, *document, END]
-        for i in range(1, len(tokens)):
-            for start in range(max(0, i - self.order + 1), i + 1):
-                history = tuple(tokens[start:i])
-                self.counts[history][tokens[i]] += 1
-                self.totals[history] += 1
+        for history, token in histories(document, self.order):
+            self.counts[history][token] += 1
+            self.totals[history] += 1
 
     def probability(self, token: bytes, history: Sequence[bytes]) -> float:
-        """Return p(token | history); only the last order - 1 tokens of the history count."""
+        """Return p(token | history), from the shortest history to the longest one seen."""
         p = 1 / len(self.vocabulary)
         for length in range(min(self.order - 1, len(history)) + 1):
             recent = tuple(history[len(history) - length :])
