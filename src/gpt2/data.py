@@ -15,14 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Ids = Sequence[int]
-Encode = Callable[[str], Iterable[int]]
-Batch = tuple[Tensor, Tensor]
-Pool = Callable[[int], Sequence[Ids]]
+from gpt2.tokenizer import END_OF_TEXT
 
-SEPARATOR = "<|endoftext|>"  # on a line of its own in a file: here one document ends
+Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
+
 FEW = 100  # with fewer documents than this, the split cuts each one instead of sharing them out
-BUFFER = 2**16  # token ids held in memory while a shard is written
 IGNORE = -100  # a target that no loss counts; PyTorch's own default
 
 
@@ -59,14 +56,14 @@ def read_lines(file: Path) -> Iterator[str]:
 def read_documents(path: str | Path) -> Iterator[str]:
     """Yield the documents of a UTF-8 file or of every file below a folder, one in memory at a time.
 
-    A file is one document, or several with SEPARATOR lines between them. Raises ValueError if
+    A file is one document, or several with lines `<|endoftext|>` between them. Raises ValueError if
     there is no text at all, and what `find_files` and `read_lines` raise.
     """
     empty = True
     for file in find_files(Path(path)):
         lines: list[str] = []
-        for line in chain(read_lines(file), [SEPARATOR]):
-            if line.strip() != SEPARATOR:
+        for line in chain(read_lines(file), [END_OF_TEXT]):
+            if line.strip() != END_OF_TEXT:
                 lines.append(line)
                 continue
             document, lines = "".join(lines), []
@@ -104,7 +101,9 @@ def read_split(path: str | Path, part: str, fraction: float = 0.1) -> Iterator[s
             yield document
 
 
-def token_stream(documents: Iterable[str], encode: Encode, end_of_text: int) -> Iterator[int]:
+def token_stream(
+    documents: Iterable[str], encode: Callable[[str], Iterable[int]], end_of_text: int
+) -> Iterator[int]:
     """Chain the ids of all documents, with end_of_text before, between and after them."""
     yield end_of_text
     for document in documents:
@@ -144,7 +143,7 @@ def write_tokens(path: str | Path, ids: Iterable[int], n_vocab: int) -> int:
     header = {"descr": dtype.str, "fortran_order": False, "shape": (0,)}
     with atomic_file(Path(path)) as file:
         np.lib.format.write_array_header_1_0(file, header)
-        while len(some := np.fromiter(islice(ids, BUFFER), np.int64)):
+        while len(some := np.fromiter(islice(ids, 2**16), np.int64)):
             check_ids(some, n_vocab)
             file.write(some.astype(dtype).tobytes())
             count += len(some)
@@ -166,9 +165,10 @@ def check_ids(ids: np.ndarray, n_vocab: int) -> None:
 
 
 def read_tokens(path: str | Path, n_vocab: int) -> np.ndarray:
-    """Map the ids of an .npy file into memory, unread until they are used: (N,), read-only.
+    """Map the ids of an .npy file, which stays on the disk: (N,), read-only.
 
-    Raises FileNotFoundError, or ValueError if it is not a token file or not of this vocabulary.
+    The file is run through once, to check it. Raises FileNotFoundError, or ValueError if it is not
+    a token file or not of this vocabulary.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no token file {path}: write it with `write_tokens`.")
@@ -183,7 +183,11 @@ def read_tokens(path: str | Path, n_vocab: int) -> np.ndarray:
 
 
 def write_corpus(
-    source: str | Path, folder: str | Path, encode: Encode, end_of_text: int, n_vocab: int
+    source: str | Path,
+    folder: str | Path,
+    encode: Callable[[str], Iterable[int]],
+    end_of_text: int,
+    n_vocab: int,
 ) -> dict[str, int]:
     """Turn a text file or folder into train.npy and validation.npy; return the token counts.
 
@@ -252,7 +256,7 @@ class PackedWindows:
         return torch.from_numpy(np.stack(xs)), torch.from_numpy(np.stack(ys))
 
 
-def pad_rows(documents: Sequence[Ids], end_of_text: int, n_ctx: int) -> Batch:
+def pad_rows(documents: Sequence[Sequence[int]], end_of_text: int, n_ctx: int) -> Batch:
     """Lay each document out from position 0, end_of_text around it, padded: (rows, T <= n_ctx).
 
     A document longer than n_ctx goes on in a row of its own. Padding has the target IGNORE.
@@ -270,8 +274,8 @@ def pad_rows(documents: Sequence[Ids], end_of_text: int, n_ctx: int) -> Batch:
 
 
 def group_by_length(
-    documents: Sequence[Ids], batch_size: int, seed: int, epoch: int
-) -> list[list[Ids]]:
+    documents: Sequence[Sequence[int]], batch_size: int, seed: int, epoch: int
+) -> list[list[Sequence[int]]]:
     """Put documents of like length into batches, and the batches into a seeded order."""
     shuffled = [documents[i] for i in epoch_order(len(documents), seed, epoch)]
     by_length = sorted(shuffled, key=len)  # a stable sort: equal lengths stay shuffled
@@ -287,7 +291,12 @@ class DocumentRows:
     """
 
     def __init__(
-        self, pool: Pool, end_of_text: int, n_ctx: int, batch_size: int, seed: int = 0
+        self,
+        pool: Callable[[int], Sequence[Sequence[int]]],
+        end_of_text: int,
+        n_ctx: int,
+        batch_size: int,
+        seed: int = 0,
     ) -> None:
         self.end_of_text, self.n_ctx = end_of_text, n_ctx
         self.groups = lru_cache(maxsize=1)(  # one pool in memory: steps ask for them in turn
