@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import product
 from typing import NamedTuple
-from zlib import crc32
 
 from miniweb.facts import COUNTRIES, Country
 
@@ -207,11 +207,11 @@ stadium 경기장
 def is_held_out(kind: str, *words: str) -> bool:
     """Say whether a combination of words never occurs: one in four, of questions one in two.
 
-    The rule is the CRC-32 of the words, so it is the same on every machine and in every world.
-    Checksums of like words are alike in their bits; the remainder by a prime is not.
+    The rule is the first byte of the words' SHA-256, so it is the same on every machine and in
+    every world.
     """
-    remainder = crc32(" ".join((kind, *words)).encode()) % 997
-    return remainder < (498 if kind == "question" else 249)
+    first = sha256(" ".join((kind, *words)).encode()).digest()[0]
+    return first % (2 if kind == "question" else 4) == 0
 
 
 @dataclass(frozen=True)
