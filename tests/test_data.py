@@ -1,0 +1,576 @@
+"""Text to batches: every token is asked once an epoch, nothing leaks, nothing is half-written."""
+
+import errno
+import hashlib
+import io
+import random
+import tracemalloc
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from gpt2 import data
+from gpt2.data import (
+    FEW,
+    IGNORE,
+    DocumentRows,
+    PackedWindows,
+    atomic_file,
+    check_ids,
+    epoch_order,
+    find_files,
+    group_by_length,
+    is_validation,
+    pad_rows,
+    read_documents,
+    read_lines,
+    read_split,
+    read_tokens,
+    split_text,
+    token_stream,
+    window,
+    write_corpus,
+    write_tokens,
+)
+from miniweb import documents
+
+SHAKESPEARE = Path(__file__).parents[2] / "shared/data/tinyshakespeare/input.txt"
+END = 0
+
+streams = st.integers(2, 300).map(lambda n: np.arange(n, dtype=np.uint16))  # ids = places
+sizes = st.integers(1, 40)
+token_lists = st.lists(st.lists(st.integers(1, 99), max_size=30), min_size=1, max_size=40)
+
+
+def encode(text):
+    """Bytes as ids, END = 0 kept free."""
+    return [byte + 1 for byte in text.encode()]
+
+
+def decode(ids):
+    return bytes(int(i) - 1 for i in ids if i != END).decode()
+
+
+def epoch(batches, number=0):
+    first = number * batches.n_batches
+    return [batches.batch(step) for step in range(first, first + batches.n_batches)]
+
+
+# ---------------------------------------------------------------------------------------- windows
+
+
+def check_targets_follow_inputs(windows):
+    """Ids are places in the stream: a counted target is the input's id plus one."""
+    for x, y in epoch(windows):
+        counted = y != IGNORE
+        assert torch.equal(y[counted], x[counted] + 1), "a target is not the next token"
+
+
+def check_every_token_is_a_target_once(windows):
+    n_tokens = len(windows.tokens)
+    for number in range(2):
+        targets = torch.cat([y[y != IGNORE] for _, y in epoch(windows, number)])
+        assert targets.sort().values.tolist() == list(range(1, n_tokens))
+
+
+def check_batches_are_a_function_of_seed_and_step(implementation):
+    """The global generators and earlier calls must not matter."""
+    first = implementation(np.arange(500), 8, 4, seed=1)
+    again = implementation(np.arange(500), 8, 4, seed=1)
+    other = implementation(np.arange(500), 8, 4, seed=2)
+    steps = [0, 5, first.n_batches, 3 * first.n_batches + 2]
+    wanted = [first.batch(step) for step in steps]
+    for module in (random, np.random, torch.random):
+        getattr(module, "seed" if module is not torch.random else "manual_seed")(9)
+    for step, (x, y) in reversed(list(zip(steps, wanted, strict=True))):  # resumed, out of order
+        assert torch.equal(again.batch(step)[0], x)
+        assert torch.equal(again.batch(step)[1], y)
+        assert not torch.equal(other.batch(step)[0], x)
+
+
+@given(streams, sizes, sizes)
+def test_targets_are_inputs_shifted_by_one(tokens, n_ctx, batch_size):
+    if len(tokens) > n_ctx:
+        check_targets_follow_inputs(PackedWindows(tokens, n_ctx, batch_size))
+
+
+@given(streams, sizes, sizes)
+def test_every_token_is_a_target_exactly_once_an_epoch(tokens, n_ctx, batch_size):
+    if len(tokens) > n_ctx:
+        check_every_token_is_a_target_once(PackedWindows(tokens, n_ctx, batch_size, seed=3))
+
+
+def test_batches_are_the_same_for_the_same_seed_and_step():
+    check_batches_are_a_function_of_seed_and_step(PackedWindows)
+
+
+def test_epochs_differ_in_order():
+    windows = PackedWindows(np.arange(500), 8, 4)
+    assert not torch.equal(windows.batch(0)[0], windows.batch(windows.n_batches)[0])
+
+
+def test_window_by_hand():
+    x, y = window(np.array([7, 1, 2, 3, 4, 5], dtype=np.uint16), 3, 0)
+    assert (x.tolist(), y.tolist()) == ([7, 1, 2], [1, 2, 3])
+    x, y = window(np.array([7, 1, 2, 3, 4, 5], dtype=np.uint16), 3, 1)
+    assert (x.tolist(), y.tolist()) == ([2, 3, 4], [IGNORE, 4, 5])
+    assert x.dtype == y.dtype == np.int64
+
+
+def test_batches_are_int64_on_the_cpu_and_do_not_alias_the_stream():
+    tokens = np.arange(100, dtype=np.uint16)
+    x, _ = PackedWindows(tokens, 8, 4).batch(0)
+    assert x.dtype == torch.int64 and x.device.type == "cpu" and x.shape == (4, 8)
+    x.zero_()
+    assert np.array_equal(tokens, np.arange(100))
+
+
+def test_a_stream_of_one_window_is_enough_and_one_less_is_not():
+    assert PackedWindows(np.arange(65), 64, 12).n_windows == 1
+    with pytest.raises(ValueError, match=r"^64 tokens .* n_ctx = 64 needs 65. Add text or lower"):
+        PackedWindows(np.arange(64), 64, 12)
+
+
+class TargetNotShifted(PackedWindows):
+    def batch(self, step):
+        x, _ = super().batch(step)
+        return x, x
+
+
+class TargetShiftedByTwo(PackedWindows):
+    def batch(self, step):
+        x, y = super().batch(step)
+        return x, torch.cat([y[:, 1:], y[:, -1:] + 1], dim=1)
+
+
+class LastTokensLost(PackedWindows):
+    """Counts whole windows only."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.n_windows = (len(self.tokens) - 1) // self.n_ctx
+        self.n_batches = -(-self.n_windows // self.batch_size)
+
+
+class WindowsOverlap(PackedWindows):
+    """Reaches back for the last window, and asks again what was asked."""
+
+    def batch(self, step):
+        x, _ = super().batch(step)
+        return x, x + 1
+
+
+class RandomOffsets(PackedWindows):
+    """Draws places from the global generator, as many loaders do."""
+
+    def batch(self, step):
+        starts = torch.randint(len(self.tokens) - self.n_ctx, (self.batch_size,))
+        rows = np.stack([self.tokens[i : i + self.n_ctx + 1] for i in starts])
+        return torch.from_numpy(rows[:, :-1]), torch.from_numpy(rows[:, 1:])
+
+
+class SameOrderEachSeed(PackedWindows):
+    def __init__(self, tokens, n_ctx, batch_size, seed=0):
+        super().__init__(tokens, n_ctx, batch_size, seed=0)
+
+
+@pytest.mark.parametrize("mutant", [TargetNotShifted, TargetShiftedByTwo])
+def test_a_wrong_shift_is_found(mutant):
+    with pytest.raises(AssertionError, match="not the next token"):
+        check_targets_follow_inputs(mutant(np.arange(50), 8, 4))
+
+
+@pytest.mark.parametrize("mutant", [LastTokensLost, WindowsOverlap, RandomOffsets])
+def test_lost_and_repeated_targets_are_found(mutant):
+    with pytest.raises(AssertionError):
+        check_every_token_is_a_target_once(mutant(np.arange(50), 8, 4))
+
+
+@pytest.mark.parametrize("mutant", [RandomOffsets, SameOrderEachSeed])
+def test_an_order_that_does_not_depend_on_seed_and_step_is_found(mutant):
+    with pytest.raises(AssertionError):
+        check_batches_are_a_function_of_seed_and_step(mutant)
+
+
+# ------------------------------------------------------------------------------------------- rows
+
+
+def targets_of_row(y):
+    return [int(i) for i in y if i != IGNORE]
+
+
+@given(token_lists, st.integers(31, 40), sizes)
+def test_rows_hold_each_document_once_an_epoch_from_position_0(lists, n_ctx, batch_size):
+    rows = DocumentRows(lambda k: lists, END, n_ctx, batch_size, seed=1)
+    for number in range(2):
+        seen = [
+            (x[0].item(), *targets_of_row(y))
+            for xs, ys in epoch(rows, number)
+            for x, y in zip(xs, ys, strict=True)
+        ]
+        assert sorted(seen) == sorted((END, *ids, END) for ids in lists)
+
+
+@given(token_lists, sizes)
+def test_pad_rows_asks_every_token_once_and_keeps_the_context(lists, n_ctx):
+    x, y = pad_rows(lists, END, n_ctx)
+    assert x.shape == y.shape and x.size(1) <= n_ctx
+    wanted = [token for ids in lists for token in (*ids, END)]
+    assert targets_of_row(y.flatten()) == wanted
+    assert torch.equal(x[:, 1:][y[:, 1:] != IGNORE], y[:, :-1][y[:, 1:] != IGNORE])
+
+
+def test_pad_rows_by_hand():
+    x, y = pad_rows([[5, 6], [7], [1, 2, 3, 4]], END, 3)
+    assert x.tolist() == [[0, 5, 6], [0, 7, 0], [0, 1, 2], [3, 4, 0]]
+    assert y.tolist() == [[5, 6, 0], [7, 0, IGNORE], [1, 2, 3], [4, 0, IGNORE]]
+
+
+@given(token_lists, sizes)
+def test_a_batch_mixes_only_neighbors_in_length(lists, batch_size):
+    groups = group_by_length(lists, batch_size, 0, 0)
+    spans = sorted((min(map(len, g)), max(map(len, g))) for g in groups)
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_rows_resume_and_differ_by_seed():
+    def pool(k):
+        rng = np.random.default_rng(k)
+        return [rng.integers(1, 99, rng.integers(1, 20)).tolist() for _ in range(50)]
+
+    first, again = (DocumentRows(pool, END, 32, 8, seed=4) for _ in range(2))
+    other = DocumentRows(pool, END, 32, 8, seed=5)
+    for step in (17, 3, 8, 0):
+        assert all(map(torch.equal, first.batch(step), again.batch(step)))
+    assert not all(
+        a.shape == b.shape and torch.equal(a, b)
+        for step in range(7)
+        for a, b in [(first.batch(step)[0], other.batch(step)[0])]
+    )
+
+
+def test_rows_draw_a_fresh_pool_each_epoch_and_hold_one():
+    asked = []
+
+    def pool(k):
+        asked.append(k)
+        return [[k + 1]] * 6
+
+    rows = DocumentRows(pool, END, 8, 2)
+    seen = [rows.batch(step)[1][0, 0].item() for step in range(9)]
+    assert seen == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert asked == [0, 1, 2]
+
+
+def test_pools_that_change_size_or_are_empty_are_errors():
+    with pytest.raises(ValueError, match="no documents"):
+        DocumentRows(lambda k: [], END, 8, 2)
+    rows = DocumentRows(lambda k: [[1]] * (6 - k), END, 8, 1)
+    with pytest.raises(ValueError, match=r"pool\(1\) is not as large"):
+        rows.batch(6)
+
+
+def check_padding_is_not_counted(pad):
+    """A loss over padded rows must equal the loss over each document alone."""
+    lists = [[5, 6, 7, 8, 9, 10], [7], [3, 3]]
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(12, 12, generator=generator)  # logits from the token alone
+
+    def loss(x, y):
+        return F.cross_entropy(table[x].flatten(0, 1), y.flatten(), reduction="sum")
+
+    alone = sum(loss(*pad_rows([ids], END, 16)) for ids in lists)
+    torch.testing.assert_close(loss(*pad(lists, END, 16)), alone, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_is_not_counted_in_the_loss():
+    check_padding_is_not_counted(pad_rows)
+
+
+def test_padding_that_counts_is_found():
+    def padding_counts(lists, end_of_text, n_ctx):
+        x, y = pad_rows(lists, end_of_text, n_ctx)
+        return x, y.masked_fill(y == IGNORE, end_of_text)
+
+    with pytest.raises(AssertionError):
+        check_padding_is_not_counted(padding_counts)
+
+
+# ------------------------------------------------------------------------------- files and folders
+
+
+def test_a_file_is_one_document_or_several(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes("eins\r\n<|endoftext|>\r\n \n<|endoftext|>\nzwei ä <|endoftext|> x\n".encode())
+    assert list(read_documents(file)) == ["eins\r\n", "zwei ä <|endoftext|> x\n"]
+
+
+def test_a_folder_is_read_in_order_without_hidden_files(tmp_path):
+    for name in ("b.txt", "a/deep.md", ".git/config", ".hidden", "c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert [file.name for file in find_files(tmp_path)] == ["deep.md", "b.txt", "c.txt"]
+    assert list(read_documents(str(tmp_path))) == ["a/deep.md", "b.txt", "c.txt"]
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), min_size=1))
+def test_documents_come_back_as_they_were_written(text):
+    file = io.BytesIO(text.encode())
+    stub = type("Stub", (), {"open": lambda self, mode: file})()
+    assert "".join(read_lines(stub)) == text
+
+
+@pytest.mark.parametrize("bad", [b"\xff\xfeh\x00i\x00", "é".encode("latin-1"), b"\xea\xb0"])
+def test_not_utf8_names_file_byte_and_cure(tmp_path, bad):
+    file = tmp_path / "old.txt"
+    file.write_bytes("안녕\n".encode() * 1000 + b"abc" + bad)
+    with pytest.raises(
+        ValueError, match=rf"byte 7003 \(0x{bad[0]:02x}\) of .*old.txt is not UTF-8"
+    ):
+        list(read_documents(file))
+
+
+def test_missing_and_empty_are_errors_that_say_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*nowhere"):
+        list(read_documents(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="holds no files"):
+        list(read_documents(tmp_path))
+    (tmp_path / "blank.txt").write_text(" \n\n")
+    with pytest.raises(ValueError, match="holds no text"):
+        list(read_documents(tmp_path))
+
+
+def test_reading_holds_one_document_in_memory(tmp_path):
+    file = tmp_path / "many.txt"
+    file.write_text(("word " * 2000 + "\n<|endoftext|>\n") * 1000)  # 10 MB
+    tracemalloc.start()
+    assert sum(1 for _ in read_documents(file)) == 1000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000, peak
+
+
+# ------------------------------------------------------------------------------------------ split
+
+
+def corpus(folder, texts):
+    file = folder / "corpus.txt"
+    file.write_text("\n<|endoftext|>\n".join(texts), encoding="utf-8")
+    return file
+
+
+def check_no_document_in_both_parts(split, path):
+    train, validation = set(split(path, "train")), set(split(path, "validation"))
+    assert train and validation
+    assert not train & validation, "a document is in both parts"
+
+
+def check_documents_never_straddle(split, path):
+    whole = set(read_documents(path))
+    assert set(split(path, "train")) | set(split(path, "validation")) == whole
+
+
+def miniweb_file(folder):
+    """Short pages, of which many occur more than once, as on the web."""
+    pages = documents(0, genres=["question", "bilingual"])
+    return corpus(folder, (page.text for page in islice(pages, 3000)))
+
+
+def split_every_tenth(path, part):
+    """By position: copies of one page fall on both sides."""
+    for i, document in enumerate(read_documents(path)):
+        if (i % 10 == 9) == (part == "validation"):
+            yield document
+
+
+def split_after_packing(path, part):
+    """Packs first, then gives every tenth window of 64 to validation."""
+    stream = list(token_stream(read_documents(path), encode, END))
+    for i, start in enumerate(range(0, len(stream), 64)):
+        if (i % 10 == 9) == (part == "validation"):
+            yield decode_loosely(stream[start : start + 64])
+
+
+def decode_loosely(ids):
+    return bytes(i - 1 for i in ids if i != END).decode(errors="replace")
+
+
+def test_no_document_is_in_both_parts(tmp_path):
+    check_no_document_in_both_parts(read_split, miniweb_file(tmp_path))
+
+
+def test_documents_never_straddle_the_split(tmp_path):
+    check_documents_never_straddle(read_split, miniweb_file(tmp_path))
+
+
+def test_a_split_by_position_leaks_copies(tmp_path):
+    with pytest.raises(AssertionError, match="both parts"):
+        check_no_document_in_both_parts(split_every_tenth, miniweb_file(tmp_path))
+
+
+def test_a_split_after_packing_cuts_documents_apart(tmp_path):
+    with pytest.raises(AssertionError):
+        check_documents_never_straddle(split_after_packing, miniweb_file(tmp_path))
+
+
+def test_the_fraction_is_kept_and_known_everywhere():
+    texts = [f"document {i}" for i in range(20_000)]
+    share = sum(map(is_validation, texts)) / len(texts)
+    assert abs(share - 0.1) < 0.01
+    digest = hashlib.sha256(b"document 5").hexdigest()
+    assert is_validation("document 5", int(digest[:8], 16) / 2**32 + 1e-6)
+    assert not is_validation("document 5", int(digest[:8], 16) / 2**32 - 1e-6)
+    grown = {text for text in texts if is_validation(text, 0.2)}
+    assert grown > {text for text in texts if is_validation(text, 0.1)}
+
+
+@given(st.text(), st.sampled_from([0.1, 0.25, 0.5]))
+def test_split_text_loses_nothing(text, fraction):
+    train, validation = split_text(text, fraction)
+    assert train + validation == text
+    assert abs(len(validation) - fraction * len(text)) <= 1
+
+
+def test_a_few_documents_each_give_their_last_tenth(tmp_path):
+    for i in range(FEW - 1):
+        (tmp_path / f"{i:03}.txt").write_text(f"{i:03} " * 25)
+    assert [len(text) for text in read_split(tmp_path, "train")] == [90] * (FEW - 1)
+    assert [len(text) for text in read_split(tmp_path, "validation")] == [10] * (FEW - 1)
+    (tmp_path / "one-more.txt").write_text("x" * 100)
+    check_documents_never_straddle(read_split, tmp_path)
+
+
+@pytest.mark.skipif(not SHAKESPEARE.exists(), reason="needs ../shared/data")
+def test_tiny_shakespeare_splits_as_published(tmp_path):
+    """Cut as in nanoGPT's data/shakespeare_char: 1,003,854 and 111,540 characters."""
+    counts = write_corpus(SHAKESPEARE, tmp_path, encode, END, 257)
+    assert counts == {"train": 1_003_854 + 2, "validation": 111_540 + 2}
+    text = "".join(decode(read_tokens(tmp_path / f"{part}.npy", 257)) for part in counts)
+    assert text == SHAKESPEARE.read_text(encoding="utf-8")
+
+
+# ----------------------------------------------------------------------------------------- shards
+
+
+def test_a_stream_has_end_of_text_around_every_document():
+    assert list(token_stream(["a", "bc"], encode, END)) == [0, 98, 0, 99, 100, 0]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.integers(0, 65_535), min_size=1, max_size=300), st.sampled_from([65_536, 65_537])
+)
+def test_tokens_come_back_as_written(tmp_path_factory, ids, n_vocab):
+    file = tmp_path_factory.mktemp("tokens") / "t.npy"
+    assert write_tokens(file, iter(ids), n_vocab) == len(ids)
+    tokens = read_tokens(file, n_vocab)
+    assert tokens.tolist() == ids
+    assert tokens.dtype == (np.uint16 if n_vocab == 65_536 else np.uint32)
+    assert isinstance(tokens, np.memmap) and not tokens.flags.writeable
+    assert np.array_equal(np.load(file), tokens)  # an .npy file like any other
+
+
+@pytest.mark.parametrize("n", [2**16 - 1, 2**16, 2**16 + 1, 3 * 2**16 + 5])
+def test_tokens_come_back_across_buffers(tmp_path, n):
+    write_tokens(tmp_path / "t.npy", (i % 1000 for i in range(n)), 1000)
+    assert np.array_equal(read_tokens(tmp_path / "t.npy", 1000), np.arange(n) % 1000)
+
+
+def test_memory_while_writing_does_not_grow_with_the_stream(tmp_path):
+    def peak(n):
+        tracemalloc.start()
+        write_tokens(tmp_path / "t.npy", (i & 255 for i in range(n)), 256)
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
+
+    small, large = peak(200_000), peak(1_000_000)
+    assert large < 1.1 * small + 10_000 and large < 3_000_000, (small, large)
+
+
+def ids_that_break(error):
+    yield from range(200_000)
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("killed"), KeyboardInterrupt(), OSError(errno.EIO, "broken disk")]
+)
+def test_a_break_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    file = tmp_path / "t.npy"
+    write_tokens(file, [1, 2, 3], 10)
+    with pytest.raises(type(error)):
+        write_tokens(file, ids_that_break(error), 10**6)
+    assert read_tokens(file, 10).tolist() == [1, 2, 3]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(data.os, "fsync", full)
+    with pytest.raises(OSError, match=r"disk is full.*free some space") as raised:
+        write_tokens(tmp_path / "t.npy", [1, 2, 3], 10)
+    assert raised.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_file_replaces_only_at_the_end(tmp_path):
+    target = tmp_path / "x"
+    target.write_bytes(b"old")
+    with atomic_file(target) as file:
+        file.write(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("bad, named", [([1, 10, 2], "10"), ([3, -1], "-1")])
+def test_ids_beyond_the_vocabulary_are_named(tmp_path, bad, named):
+    with pytest.raises(ValueError, match=f"token id {named} is outside the vocabulary of 10"):
+        write_tokens(tmp_path / "t.npy", bad, 10)
+    assert list(tmp_path.iterdir()) == []
+    check_ids(np.array([0, 9]), 10)
+
+
+def test_tokens_of_another_vocabulary_are_refused(tmp_path):
+    write_tokens(tmp_path / "t.npy", [1, 500], 50_257)
+    with pytest.raises(ValueError, match="token id 500 is outside the vocabulary of 257"):
+        read_tokens(tmp_path / "t.npy", 257)
+
+
+def test_no_tokens_and_no_token_file_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="no tokens to write"):
+        write_tokens(tmp_path / "t.npy", [], 10)
+    with pytest.raises(FileNotFoundError, match="no token file"):
+        read_tokens(tmp_path / "t.npy", 10)
+    (tmp_path / "t.npy").write_text("not tokens")
+    with pytest.raises(ValueError, match="not a token file"):
+        read_tokens(tmp_path / "t.npy", 10)
+    np.save(tmp_path / "floats.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="not a token file"):
+        read_tokens(tmp_path / "floats.npy", 10)
+
+
+def test_write_corpus_holds_every_document_in_one_part(tmp_path):
+    source = miniweb_file(tmp_path)
+    counts = write_corpus(source, tmp_path / "new/shards", encode, END, 257)
+    texts = set()
+    for part, count in counts.items():
+        tokens = read_tokens(tmp_path / f"new/shards/{part}.npy", 257)
+        assert len(tokens) == count and tokens[0] == tokens[-1] == END
+        pieces = np.split(tokens, np.flatnonzero(tokens == END))
+        texts |= {decode(piece) for piece in pieces if len(piece) > 1}
+    assert texts == set(read_documents(source))
+
+
+def test_orders_are_permutations_that_do_not_depend_on_each_other():
+    orders = [epoch_order(50, seed, number) for seed in range(3) for number in range(3)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 9  # (1, 0) is not (0, 1)
