@@ -1,4 +1,4 @@
-"""The web in miniature: a generated corpus whose entropy is known exactly enough to aim at.
+"""The web in miniature: a generated corpus of known entropy.
 
 `documents` writes an endless stream of short texts in the genres that GPT-2's zero-shot claim lives
 on. Each knows its exact log-probability, so the best loss that any model can reach is known.

@@ -18,14 +18,14 @@ def topic(word: str) -> str:
     return word + ("은" if has_final_consonant(word) else "는")
 
 
-def object_(word: str) -> str:
+def direct_object(word: str) -> str:
     """Mark the object of a sentence: 을 after a consonant, 를 after a vowel."""
     return word + ("을" if has_final_consonant(word) else "를")
 
 
 def event_in_korean(person: Person, verb: Verb, adjective: Word, thing: Word) -> str:
     """Say who did what, politely: 톰은 빨간 사과를 샀어요."""
-    return f"{topic(person.korean)} {adjective.korean} {object_(thing.korean)} {verb.korean}"
+    return f"{topic(person.korean)} {adjective.korean} {direct_object(thing.korean)} {verb.korean}"
 
 
 SAYINGS = (
