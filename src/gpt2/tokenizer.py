@@ -264,7 +264,7 @@ def check_tables(merges: Merges, vocab: Vocab, source: str) -> tuple[Merges, Voc
             f"{source}: vocabulary and merges do not belong together: {len(differ)} tokens, such "
             f"as {token!r}, are only in the {where}. Take both from the same tokenizer."
         )
-    if sorted(vocab.values()) != list(range(len(vocab))):
+    if set(vocab.values()) != set(range(len(vocab))):
         raise ValueError(f"{source}: the ids are not 0 to {len(vocab) - 1}, each once.")
     return merges, vocab
 
@@ -285,7 +285,7 @@ def read_published(encoder: Path, bpe: Path) -> tuple[Merges, Vocab]:
 
 
 def read_library(path: Path) -> tuple[Merges, Vocab]:
-    """Read a tokenizer.json of the `tokenizers` library. Raises ValueError if it is another kind."""
+    """Read a tokenizer.json of the `tokenizers` library. Raises ValueError on another kind."""
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         model, splitter = saved["model"], saved["pre_tokenizer"] or {}
