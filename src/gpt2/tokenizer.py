@@ -6,18 +6,14 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from hashlib import sha256
 from importlib.util import find_spec
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self
 
 import regex
-
-Symbol = TypeVar("Symbol", int, bytes)
-Merges = list[tuple[bytes, bytes]]  # the rank of a merge is its place in the list
-Vocab = dict[bytes, int]  # token -> id
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -37,6 +33,7 @@ GPT2_SHA256 = {
 }
 
 
+@cache
 def bytes_to_unicode() -> dict[int, str]:
     """Give each byte a printable character; the order of the keys is that of the ids 0 to 255.
 
@@ -48,11 +45,6 @@ def bytes_to_unicode() -> dict[int, str]:
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
 
 
-BYTE_TO_CHAR = bytes_to_unicode()
-CHAR_TO_BYTE = {char: b for b, char in BYTE_TO_CHAR.items()}
-BYTES = [bytes([b]) for b in BYTE_TO_CHAR]  # the tokens 0 to 255
-
-
 def count_pieces(texts: Iterable[str]) -> Counter[str]:
     """Split each text by GPT-2's pattern and count the pieces; no merge crosses their borders."""
     counts: Counter[str] = Counter()
@@ -61,8 +53,8 @@ def count_pieces(texts: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def merge_pair(word: Sequence[Symbol], pair: tuple[Symbol, Symbol], new: Symbol) -> list[Symbol]:
-    """Replace every occurrence of the pair, from left to right, by one new symbol."""
+def merge_pair(word: list[Any], pair: tuple[Any, Any], new: Any) -> list[Any]:
+    """Replace every occurrence of the pair, from left to right, by one new symbol: id or bytes."""
     merged, i, last = [], 0, len(word) - 1
     while i <= last:
         if i < last and word[i] == pair[0] and word[i + 1] == pair[1]:
@@ -120,7 +112,7 @@ def merge_everywhere(pairs: PairCounts, pair: tuple[int, int], new: int) -> None
         heapq.heappush(pairs.heap, (-pairs.count[other], other))
 
 
-def train_merges(pieces: Mapping[str, int], n_merges: int) -> Merges:
+def train_merges(pieces: Mapping[str, int], n_merges: int) -> list[tuple[bytes, bytes]]:
     """Learn n_merges merges, the most frequent pair first; fewer when no pair is left.
 
     Of equally frequent pairs the one with the smallest ids is taken, left id first, as in the
@@ -129,10 +121,10 @@ def train_merges(pieces: Mapping[str, int], n_merges: int) -> Merges:
     """
     if n_merges < 0:
         raise ValueError(f"n_merges = {n_merges} is negative: 0 gives plain bytes.")
-    tokens = list(BYTES)
-    to_id = {token[0]: i for i, token in enumerate(BYTES)}
+    to_id = {b: i for i, b in enumerate(bytes_to_unicode())}
+    tokens = [bytes([b]) for b in to_id]
     pairs = PairCounts([([to_id[b] for b in p.encode()], n) for p, n in pieces.items()])
-    merges: Merges = []
+    merges: list[tuple[bytes, bytes]] = []
     while len(merges) < n_merges and (pair := pairs.pop()):
         merges.append((tokens[pair[0]], tokens[pair[1]]))
         merge_everywhere(pairs, pair, new=len(tokens))
@@ -140,31 +132,29 @@ def train_merges(pieces: Mapping[str, int], n_merges: int) -> Merges:
     return merges
 
 
-def build_vocab(merges: Merges) -> Vocab:
+def build_vocab(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
     """Number the tokens as GPT-2 does: 256 bytes, the merges in order, the end of text last."""
-    tokens = [*BYTES, *(left + right for left, right in merges), END_OF_TEXT.encode()]
+    tokens = [bytes([b]) for b in bytes_to_unicode()]
+    tokens += [left + right for left, right in merges]
+    tokens.append(END_OF_TEXT.encode())
     return {token: i for i, token in enumerate(tokens)}
 
 
-def merge_by_rank(word: list[bytes], ranks: Mapping[tuple[bytes, bytes], int]) -> list[bytes]:
-    """Merge the pair of lowest rank until no pair has one: bytes -> tokens.
+def encode_piece(
+    ranks: Mapping[tuple[bytes, bytes], int], vocab: Mapping[bytes, int], piece: str
+) -> tuple[int, ...]:
+    """Turn one piece of text into ids: merge the pair of lowest rank until no pair has one.
 
-    The time grows with the square of the length in the worst case; pieces are short.
+    Quadratic in the length of the piece at worst; pieces are short. Source: `bpe` in the released
+    src/encoder.py.
     """
+    word = [bytes([b]) for b in piece.encode()]
     while len(word) > 1:
         pair = min(pairwise(word), key=lambda pair: ranks.get(pair, len(ranks)))
         if pair not in ranks:
             break
         word = merge_pair(word, pair, pair[0] + pair[1])
-    return word
-
-
-def encode_piece(
-    ranks: Mapping[tuple[bytes, bytes], int], vocab: Vocab, piece: str
-) -> tuple[int, ...]:
-    """Turn one piece of text into ids. Source: `bpe` in the released src/encoder.py."""
-    word = [bytes([b]) for b in piece.encode()]
-    return tuple(vocab[token] for token in merge_by_rank(word, ranks))
+    return tuple(vocab[token] for token in word)
 
 
 def split_special(text: str, allowed_special: Collection[str]) -> list[str]:
@@ -186,7 +176,9 @@ class Codec:
     UnicodeEncodeError on a lone surrogate, which no UTF-8 text holds.
     """
 
-    def __init__(self, merges: Merges, vocab: Vocab | None = None) -> None:
+    def __init__(
+        self, merges: list[tuple[bytes, bytes]], vocab: dict[bytes, int] | None = None
+    ) -> None:
         self.merges = merges
         self.vocab = build_vocab(merges) if vocab is None else vocab
         self.tokens = {i: token for token, i in self.vocab.items()}
@@ -246,45 +238,45 @@ def stream_decode(codec: Codec, ids: Iterable[int]) -> Iterator[str]:
 
 def to_published(token: bytes) -> str:
     """Write a token as the published files do: one printable character a byte."""
-    return "".join(BYTE_TO_CHAR[b] for b in token)
+    return "".join(bytes_to_unicode()[b] for b in token)
 
 
-def from_published(token: str) -> bytes:
-    """Undo `to_published`. Raises KeyError on a character that stands for no byte."""
-    return bytes(CHAR_TO_BYTE[char] for char in token)
+def parse_tables(
+    ids: Mapping[str, int], pairs: Iterable[Sequence[str]]
+) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
+    """Turn what a file holds into merges and vocabulary.
 
-
-def check_tables(merges: Merges, vocab: Vocab, source: str) -> tuple[Merges, Vocab]:
-    """Return both if they belong together. Raises ValueError that names the source otherwise."""
-    differ = set(vocab) ^ set(build_vocab(merges))
-    if differ:
+    Raises ValueError if the two do not belong together, KeyError if a character is no byte's.
+    """
+    to_byte = {char: b for b, char in bytes_to_unicode().items()}
+    vocab = {bytes(to_byte[char] for char in token): i for token, i in ids.items()}
+    split = ([bytes(to_byte[char] for char in token) for token in pair] for pair in pairs)
+    merges = [(left, right) for left, right in split]
+    if differ := set(vocab) ^ set(build_vocab(merges)):
         token = min(differ, key=lambda token: (len(token), token))
         where = "vocabulary" if token in vocab else "merges"
         raise ValueError(
-            f"{source}: vocabulary and merges do not belong together: {len(differ)} tokens, such "
-            f"as {token!r}, are only in the {where}. Take both from the same tokenizer."
+            f"vocabulary and merges do not belong together: {len(differ)} tokens, such as "
+            f"{token!r}, are in one only ({where}); take both from the same tokenizer"
         )
     if set(vocab.values()) != set(range(len(vocab))):
-        raise ValueError(f"{source}: the ids are not 0 to {len(vocab) - 1}, each once.")
+        raise ValueError(f"the ids are not 0 to {len(vocab) - 1}, each once")
     return merges, vocab
 
 
-def read_published(encoder: Path, bpe: Path) -> tuple[Merges, Vocab]:
-    """Read merges and vocabulary from GPT-2's two files. Raises ValueError if they are not that."""
+def read_published(encoder: Path, bpe: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
+    """Read GPT-2's two files. Raises ValueError that names them if they are something else."""
     try:
         version, *lines = bpe.read_text(encoding="utf-8").rstrip("\n").split("\n")
         if not version.startswith("#version"):
             raise ValueError(f"{bpe.name} does not open with a '#version' line")
         ids = json.loads(encoder.read_text(encoding="utf-8"))
-        vocab = {from_published(token): i for token, i in ids.items()}
-        pairs = (line.split(" ") for line in lines)
-        merges = [(from_published(left), from_published(right)) for left, right in pairs]
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{encoder} and {bpe} are not GPT-2's files: {error!r}") from error
-    return check_tables(merges, vocab, f"{encoder} and {bpe}")
+        return parse_tables(ids, (line.split(" ") for line in lines))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{encoder} and {bpe} are no tokenizer of GPT-2's: {error!r}") from error
 
 
-def read_library(path: Path) -> tuple[Merges, Vocab]:
+def read_library(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
     """Read a tokenizer.json of the `tokenizers` library. Raises ValueError on another kind."""
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
@@ -293,15 +285,13 @@ def read_library(path: Path) -> tuple[Merges, Vocab]:
         if kind != ("BPE", "ByteLevel", False) or saved["normalizer"]:
             raise ValueError("it is no byte-level BPE without normalizer and prefix space")
         ids = model["vocab"] | {added["content"]: added["id"] for added in saved["added_tokens"]}
-        vocab = {from_published(token): i for token, i in ids.items()}
-        pairs = (line.split(" ") if isinstance(line, str) else line for line in model["merges"])
-        merges = [(from_published(left), from_published(right)) for left, right in pairs]
+        pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
+        return parse_tables(ids, pairs)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be used as a tokenizer.json: {error!r}") from error
-    return check_tables(merges, vocab, str(path))
 
 
-def read_tables(path: Path) -> tuple[Merges, Vocab]:
+def read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
     """Read a folder with encoder.json and vocab.bpe, or a tokenizer.json (or its folder)."""
     if path.is_file():
         return read_library(path)
