@@ -43,9 +43,9 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Add what attention and then the MLP read from the normalised stream: (B, T, C) -> (B, T, C).
+    """Add what attention and then the MLP read from the normalized stream: (B, T, C) -> (B, T, C).
 
-    Pre-norm: x itself is added un-normalised. Source: `block` in src/model.py.
+    Pre-norm: x itself is added un-normalized. Source: `block` in src/model.py.
     """
 
     def __init__(self, n_embd: int, n_head: int) -> None:
@@ -63,7 +63,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """GPT-2: token ids (B, T) -> logits of the next token (B, T, n_vocab).
 
-    The head is `wte` itself. Initialised as in the released code; see `scale_residual_init` for
+    The head is `wte` itself. Initialized as in the released code; see `scale_residual_init` for
     the paper's variant. Source: `model` in src/model.py.
     """
 
@@ -78,7 +78,7 @@ class GPT(nn.Module):
         nn.init.normal_(self.wpe.weight, std=0.01)
 
     def hidden(self, idx: Tensor, past: Sequence[Past] | None = None) -> Tensor:
-        """Return the final residual stream, normalised: (B, T) -> (B, T, C).
+        """Return the final residual stream, normalized: (B, T) -> (B, T, C).
 
         Raises ValueError if the positions would run past n_ctx.
         """
