@@ -1,14 +1,19 @@
 """Writing text: the next token, chosen again and again, with the past kept. Chapter 7."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from math import gcd
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2.decoder import GPT
 from gpt2.tokenizer import Tokenizer
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature = {self.temperature}: take 0 (greedy) or a number above.")
+            raise ValueError(
+                f"temperature = {self.temperature}: take 0 (greedy) or a number above."
+            )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k = {self.top_k}: keep 1 token or more, or None for all.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -118,6 +125,32 @@ def next_logits(model: GPT, idx: Tensor, cache: list[LayerCache] | None = None) 
     return F.linear(model.hidden(idx, cache)[:, -1], model.wte.weight)
 
 
+class OneRowLinear(nn.Linear):
+    """An `nn.Linear` that is faster on a single row, on a CPU: (..., C) -> (..., O).
+
+    With one row, all the time goes into reading the weights, and a batch of blocks of them takes
+    a kernel that reads two to three times faster than the one for a single product.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_out, n_in = self.weight.shape
+        if x.numel() != n_in:
+            return super().forward(x)
+        n = gcd(n_out, 8)  # blocks
+        column = x.reshape(1, 1, n_in).mT.expand(n, n_in, 1)  # .mT: its strides choose the kernel
+        blocks = self.weight.view(n, n_out // n, n_in)
+        return torch.baddbmm(self.bias.view(n, -1, 1), blocks, column).view(*x.shape[:-1], n_out)
+
+
+def for_one_row(module: M) -> M:
+    """Return a module that shares every weight, with each `nn.Linear` a `OneRowLinear`."""
+    twin = copy(module)
+    if type(twin) is nn.Linear:
+        twin.__class__ = OneRowLinear  # type: ignore[assignment]
+    twin._modules = {name: child and for_one_row(child) for name, child in twin._modules.items()}
+    return twin
+
+
 @torch.inference_mode()
 def generate(
     model: GPT,
@@ -134,15 +167,17 @@ def generate(
     A window that outgrows n_ctx keeps its newer half, which is read again from position 0.
     Raises ValueError for a prompt that is empty or longer than n_ctx.
     """
-    n_ctx = model.config.n_ctx
+    n_ctx, device = model.config.n_ctx, model.wte.weight.device
     if not 1 <= len(ids) <= n_ctx:
         raise ValueError(f"a prompt of {len(ids)} tokens: give 1 to {n_ctx}, the context.")
+    if use_cache and device.type == "cpu":
+        model = for_one_row(model)
     window, cache = list(ids), new_cache(model) if use_cache else None
     for _ in range(n_new):
         if len(window) > n_ctx:
             window, cache = window[-(n_ctx // 2 or 1) :], new_cache(model) if use_cache else None
         n_seen = cache[0].length if cache else 0
-        idx = torch.tensor([window[n_seen:]], device=model.wte.weight.device)  # (1, T), T = 1 later
+        idx = torch.tensor([window[n_seen:]], device=device)  # (1, T); with a cache T is 1 later
         token = int(choose(next_logits(model, idx, cache), sampling, generator))
         if token == stop:
             return
@@ -161,10 +196,11 @@ def stream_text(
 ) -> Iterator[str]:
     """Yield the continuation in pieces of whole characters, up to the end-of-text token.
 
-    An empty prompt starts from end-of-text, as the released unconditional samples do.
+    The prompt is the start of a document, so end-of-text stands before it, as in training. The
+    released code does that for an empty prompt only.
     """
     end = tokenizer.end_of_text
-    ids = tokenizer.encode(prompt) or [end]
+    ids = [end, *tokenizer.encode(prompt)]
     return tokenizer.decode_stream(
         generate(model, ids, n_new, sampling, generator=generator, stop=end)
     )
