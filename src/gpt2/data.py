@@ -18,8 +18,6 @@ from torch import Tensor
 from gpt2.tokenizer import END_OF_TEXT
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
-
-FEW = 100  # with fewer documents than this, the split cuts each one instead of sharing them out
 IGNORE = -100  # a target that no loss counts; PyTorch's own default
 
 
@@ -89,11 +87,11 @@ def split_text(text: str, fraction: float = 0.1) -> tuple[str, str]:
 def read_split(path: str | Path, part: str, fraction: float = 0.1) -> Iterator[str]:
     """Yield the documents of one part of a corpus, "train" or "validation".
 
-    From FEW documents on, each goes whole to one part by its hash; of fewer, each gives its last
-    tenth to validation. Raises what `read_documents` raises.
+    From 100 documents on, each goes whole to one part by its hash. Of fewer, too few to share out,
+    each gives its last part to validation. Raises what `read_documents` raises.
     """
     validation = {"train": False, "validation": True}[part]
-    few = sum(1 for _ in islice(read_documents(path), FEW)) < FEW
+    few = sum(1 for _ in islice(read_documents(path), 100)) < 100
     for document in read_documents(path):
         if few:
             yield split_text(document, fraction)[validation]
