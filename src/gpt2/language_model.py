@@ -10,7 +10,7 @@ END = b""  # the token that ends a document: no bytes, so no other token can be 
 
 
 def split_words(text: str) -> list[bytes]:
-    """Cut a text into words, runs of signs and single blanks; joined, the pieces are the text."""
+    """Cut a text into words, punctuation and white space; joined, the pieces are the text."""
     return [piece.encode() for piece in re.findall(r" ?\w+| ?[^\w\s]+|\s", text)]
 
 
