@@ -71,7 +71,9 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, n_embd: int, n_head: int) -> None:
         super().__init__()
         if n_embd % n_head:
-            raise ValueError(f"n_embd = {n_embd} is not a multiple of n_head = {n_head}: change one.")
+            raise ValueError(
+                f"n_embd = {n_embd} is not a multiple of n_head = {n_head}: change one."
+            )
         self.n_head = n_head
         self.c_attn = nn.Linear(n_embd, 3 * n_embd)  # queries, keys and values, in this order
         self.c_proj = nn.Linear(n_embd, n_embd)
