@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from math import gcd
-from typing import TypeVar
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,6 @@ from torch.nn import functional as F
 
 from gpt2.decoder import GPT
 from gpt2.tokenizer import Tokenizer
-
-M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -142,12 +140,12 @@ class OneRowLinear(nn.Linear):
         return torch.baddbmm(self.bias.view(n, -1, 1), blocks, column).view(*x.shape[:-1], n_out)
 
 
-def for_one_row(module: M) -> M:
+def for_one_row(module: nn.Module) -> nn.Module:
     """Return a module that shares every weight, with each `nn.Linear` a `OneRowLinear`."""
     twin = copy(module)
     if type(twin) is nn.Linear:
-        twin.__class__ = OneRowLinear  # type: ignore[assignment]
-    twin._modules = {name: child and for_one_row(child) for name, child in twin._modules.items()}
+        twin.__class__ = OneRowLinear
+    twin._modules = {name: child and for_one_row(child) for name, child in module._modules.items()}
     return twin
 
 
@@ -171,7 +169,7 @@ def generate(
     if not 1 <= len(ids) <= n_ctx:
         raise ValueError(f"a prompt of {len(ids)} tokens: give 1 to {n_ctx}, the context.")
     if use_cache and device.type == "cpu":
-        model = for_one_row(model)
+        model = cast(GPT, for_one_row(model))
     window, cache = list(ids), new_cache(model) if use_cache else None
     for _ in range(n_new):
         if len(window) > n_ctx:
