@@ -83,4 +83,5 @@ class CausalSelfAttention(nn.Module):
         q, k, v = (split_heads(part, self.n_head) for part in (q, k, v))  # (B, H, T, D) each
         if past is not None:
             k, v = past.append(k, v)  # (B, H, S, D) each, S >= T
-        return self.c_proj(merge_heads(attend(q, k, v)))  # (B, T, C)
+        y: Tensor = self.c_proj(merge_heads(attend(q, k, v)))  # (B, T, C)
+        return y

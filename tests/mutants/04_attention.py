@@ -1,0 +1,229 @@
+"""Wrong answers to the exercises of chapter 4, the mistakes that people make.
+
+Each function is named after the answer that it stands in for and what is wrong with it:
+`sliding_mask__shows_the_next_token` replaces `sliding_mask`. See tests/test_exercises.py.
+"""
+
+import math
+
+import torch
+
+from gpt2.attention import attention_weights
+
+
+def sliding_mask__shows_the_next_token(n_dst, n_src, window):
+    position, key = torch.arange(n_dst)[:, None] + n_src - n_dst, torch.arange(n_src)
+    return (key <= position + 1) & (key > position - window)
+
+
+def sliding_mask__hides_the_present(n_dst, n_src, window):
+    position, key = torch.arange(n_dst)[:, None] + n_src - n_dst, torch.arange(n_src)
+    return (key < position) & (key >= position - window)
+
+
+def sliding_mask__one_too_far_back(n_dst, n_src, window):
+    position, key = torch.arange(n_dst)[:, None] + n_src - n_dst, torch.arange(n_src)
+    return (key <= position) & (key >= position - window)
+
+
+def sliding_mask__counts_from_the_upper_left(n_dst, n_src, window):
+    position, key = torch.arange(n_dst)[:, None], torch.arange(n_src)
+    return (key <= position) & (key > position - window)
+
+
+def sliding_mask__both_sides(n_dst, n_src, window):
+    position, key = torch.arange(n_dst)[:, None] + n_src - n_dst, torch.arange(n_src)
+    return (key - position).abs() < window
+
+
+def sliding_mask__hides_where_it_should_show(n_dst, n_src, window):
+    position, key = torch.arange(n_dst)[:, None] + n_src - n_dst, torch.arange(n_src)
+    return (key > position) | (key <= position - window)
+
+
+def sliding_mask__no_window(n_dst, n_src, window):
+    return torch.arange(n_dst)[:, None] + n_src - n_dst >= torch.arange(n_src)
+
+
+def sliding_mask__numbers_for_bools(n_dst, n_src, window):
+    position, key = torch.arange(n_dst)[:, None] + n_src - n_dst, torch.arange(n_src)
+    return ((key <= position) & (key > position - window)).float()
+
+
+def search(attention, q, k, v, keys=1.0, values=1.0, positions=None, most=1e-6, first=1):
+    """Search for a leak as the solution does, with one thing or another bent."""
+    before = attention(q, k, v)
+    for s in positions or range(first, len(k)):
+        k_new, v_new = k.clone(), v.clone()
+        k_new[s] += keys
+        v_new[s] += values
+        moved = (attention(q, k_new, v_new) - before).abs().amax(dim=-1)
+        for t in range(s if first else len(k)):
+            if moved[t] > most:
+                return t, s
+    return None
+
+
+def find_leak__changes_values_only(attention, q, k, v):
+    return search(attention, q, k, v, keys=0.0)  # blind to the denominator of the softmax
+
+
+def find_leak__changes_keys_only(attention, q, k, v):
+    return search(attention, q, k, v, values=0.0)
+
+
+def find_leak__changes_the_last_token_only(attention, q, k, v):
+    return search(attention, q, k, v, positions=[len(k) - 1])
+
+
+def find_leak__never_changes_the_last_token(attention, q, k, v):
+    return search(attention, q, k, v, positions=range(1, len(k) - 1))
+
+
+def find_leak__blind_to_faint_leaks(attention, q, k, v):
+    return search(attention, q, k, v, most=1e-2)
+
+
+def find_leak__takes_the_present_for_a_leak(attention, q, k, v):
+    return search(attention, q, k, v, first=0)
+
+
+def find_leak__names_the_pair_the_other_way_round(attention, q, k, v):
+    found = search(attention, q, k, v)
+    return found and found[::-1]
+
+
+def find_leak__works_on_the_original(attention, q, k, v):
+    before = attention(q, k, v)
+    for s in range(1, len(k)):
+        k[s] += 1.0
+        v[s] += 1.0
+        moved = (attention(q, k, v) - before)[:s].abs().amax(dim=-1) > 1e-6
+        if moved.any():
+            return int(moved.nonzero()[0]), s
+    return None
+
+
+def find_leak__never_finds_any(attention, q, k, v):
+    return None
+
+
+def project(x, W, b, order=(0, 1, 2)):
+    parts = (x @ W + b).chunk(3, dim=-1)
+    return [parts[i] for i in order]
+
+
+def attend_and_merge(q, k, v):
+    heads = attention_weights(q, k) @ v
+    return heads.transpose(0, 1).flatten(1)
+
+
+def cut(parts, n_head):
+    return [p.view(len(p), n_head, p.size(-1) // n_head).transpose(0, 1) for p in parts]
+
+
+def multi_head__view_without_transpose(x, W, b, n_head):
+    T, C = x.shape
+    q, k, v = (p.reshape(n_head, T, C // n_head) for p in project(x, W, b))
+    return attend_and_merge(q, k, v)
+
+
+def multi_head__view_without_transpose_both_ways(x, W, b, n_head):
+    T, C = x.shape
+    q, k, v = (p.reshape(n_head, T, C // n_head) for p in project(x, W, b))
+    return (attention_weights(q, k) @ v).reshape(T, C)
+
+
+def multi_head__merged_without_transpose(x, W, b, n_head):
+    q, k, v = cut(project(x, W, b), n_head)
+    return (attention_weights(q, k) @ v).reshape(x.shape)
+
+
+def multi_head__keys_before_queries(x, W, b, n_head):
+    return attend_and_merge(*cut(project(x, W, b, (1, 0, 2)), n_head))
+
+
+def multi_head__values_first(x, W, b, n_head):
+    return attend_and_merge(*cut(project(x, W, b, (2, 0, 1)), n_head))
+
+
+def multi_head__without_bias(x, W, b, n_head):
+    return attend_and_merge(*cut(project(x, W, 0 * b), n_head))
+
+
+def multi_head__one_head_for_all(x, W, b, n_head):
+    return attend_and_merge(*cut(project(x, W, b), 1))
+
+
+def multi_head__scaled_by_the_width(x, W, b, n_head):
+    q, k, v = cut(project(x, W, b), n_head)
+    return attend_and_merge(q / math.sqrt(n_head), k, v)
+
+
+def multi_head__each_head_sees_its_part_of_the_input(x, W, b, n_head):
+    D = x.size(-1) // n_head
+    W = W.clone()
+    for h in range(n_head):  # what the misconception of the chapter says
+        rows = torch.arange(len(W)) // D != h
+        for part in range(3):
+            start = part * len(W) + h * D
+            W[rows, start : start + D] = 0
+    return attend_and_merge(*cut(project(x, W, b), n_head))
+
+
+def blocks(q, k, v, block, correct=True, running=True, last=True, global_keys=True, scale=True):
+    """Attend in blocks as the solution does, with one thing or another bent."""
+    T, D = q.shape
+    query = torch.arange(T)[:, None]
+    largest = torch.full((T, 1), -math.inf) if running else torch.zeros(T, 1)
+    total, out = torch.zeros(T, 1), torch.zeros_like(v)
+    for start in range(0, T if last else max(T - T % block, 1), block):
+        key = torch.arange(start, min(start + block, T))
+        scores = q @ k[key].T / (math.sqrt(D) if scale else 1)
+        hidden = key > query if global_keys else key - start > query
+        scores = scores.masked_fill(hidden, -math.inf)
+        new = torch.maximum(largest, scores.amax(1, keepdim=True)) if running else largest
+        powers, factor = torch.exp(scores - new), torch.exp(largest - new)
+        total = total * (factor if correct or start == 0 else 1) + powers.sum(1, keepdim=True)
+        out = out * (factor if correct is True or start == 0 else 1) + powers @ v[key]
+        largest = new
+    return out / total
+
+
+def attend_in_blocks__never_corrects(q, k, v, block):
+    return blocks(q, k, v, block, correct=False)
+
+
+def attend_in_blocks__corrects_the_sum_but_not_the_output(q, k, v, block):
+    return blocks(q, k, v, block, correct="sum")
+
+
+def attend_in_blocks__no_running_maximum(q, k, v, block):
+    return blocks(q, k, v, block, running=False)
+
+
+def attend_in_blocks__forgets_the_last_short_block(q, k, v, block):
+    return blocks(q, k, v, block, last=False)
+
+
+def attend_in_blocks__counts_keys_within_the_block(q, k, v, block):
+    return blocks(q, k, v, block, global_keys=False)
+
+
+def attend_in_blocks__unscaled(q, k, v, block):
+    return blocks(q, k, v, block, scale=False)
+
+
+def attend_in_blocks__averages_the_blocks(q, k, v, block):
+    out, seen = torch.zeros_like(v), torch.zeros(len(q), 1)
+    for start in range(0, len(k), block):
+        scores = q[start:] @ k[start : start + block].T / math.sqrt(q.size(-1))
+        hidden = torch.arange(scores.size(1)) > torch.arange(scores.size(0))[:, None]
+        weights = scores.masked_fill(hidden, -math.inf).softmax(dim=-1)  # each block on its own
+        out[start:] += weights @ v[start : start + block]
+        seen[start:] += 1
+    return out / seen
+
+
+def attend_in_blocks__stores_the_matrix(q, k, v, block):
+    return attention_weights(q, k) @ v
