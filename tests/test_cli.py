@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gpt2.__main__ import DEFAULTS, KNOBS, main, parser
-from gpt2.training import CHECKPOINT, METRICS, load_model, read_checkpoint, read_metrics
+from gpt2.training import CHECKPOINT, load_model, read_checkpoint, read_metrics
 
 SMALL = ["--layers=1", "--heads=2", "--width=16", "--context=16", "--batch=4", "--steps=30"]
 SMALL += ["--save-every=10"]
@@ -39,8 +39,8 @@ def test_train_then_generate(text, tmp_path, capsys):
     said = capsys.readouterr()
     assert "257 kinds of token" in said.out and "validation loss" in said.out
     assert "30/30" in said.err  # the progress bar
-    assert {CHECKPOINT, METRICS, "run.json"} <= {path.name for path in out.iterdir()}
-    assert read_metrics(out / METRICS)[-1]["step"] == 30
+    assert {CHECKPOINT, "run.json"} <= {path.name for path in out.iterdir()}
+    assert read_metrics(out / "metrics.csv")[-1]["step"] == 30
     assert run("generate", out, "--prompt", "the red", "--tokens", "20") == 0
     written = capsys.readouterr().out
     assert written.startswith("the red") and len(written) > len("the red\n")
@@ -84,7 +84,7 @@ def test_killed_and_resumed_ends_in_the_same_weights(text, tmp_path):
     knobs = [*SMALL, "--steps", "3000", "--save-every", "100"]
     options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([*command, str(text), "--out", str(killed), *knobs], **options)
-    while not (killed / METRICS).exists() or len(read_metrics(killed / METRICS)) < 20:
+    while not (killed / "metrics.csv").exists() or len(read_metrics(killed / "metrics.csv")) < 20:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -25,6 +25,7 @@ def execute(chapter: Chapter) -> float:
         notebook,
         timeout=CELL_TIMEOUT_SECONDS,
         kernel_name="python3",
+        coalesce_streams=True,  # a progress bar leaves its last state, not all of them
         resources={"metadata": {"path": str(chapter.path.parent)}},
     )
     client.execute()

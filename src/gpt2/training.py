@@ -4,12 +4,10 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,9 +19,8 @@ from tqdm import tqdm
 from gpt2.data import IGNORE, Batch, Batches, check_ids
 from gpt2.decoder import GPT, GPTConfig
 
-CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.csv"
+CHECKPOINT = "checkpoint.safetensors"
 COLUMNS = ("step", "loss", "grad_norm", "learning_rate", "tokens_per_second", "validation")
-N_VALIDATION = 50  # batches that are measured on the way; at the end a reader takes them all
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class TrainingConfig:
     compile: bool = False
     log_every: int = 10  # steps
     save_every: int = 250  # steps
+    n_validation: int = 50  # batches that are measured at each checkpoint
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
@@ -90,11 +88,6 @@ def new_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Let matrix products run in bfloat16 if asked; weights, softmax and loss stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
 def backward(model: GPT, batches: list[Batch], precision: str) -> tuple[Tensor, int]:
     """Leave the gradient of the mean loss over all batches; return that loss and its targets.
 
@@ -105,19 +98,11 @@ def backward(model: GPT, batches: list[Batch], precision: str) -> tuple[Tensor, 
     loss = torch.zeros((), device=device)
     for (x, y), count in zip(batches, counts, strict=True):
         check_ids(x.numpy(), model.config.n_vocab)
-        with autocast(device, precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             part = next_token_loss(model(x.to(device)), y.to(device)) * (count / sum(counts))
         part.backward()  # type: ignore[no-untyped-call]  # adds to the gradients so far
         loss += part.detach()
     return loss, sum(counts)
-
-
-class Step(NamedTuple):
-    """What one step measured: tensors, so that nothing waits for the GPU until it is asked."""
-
-    loss: Tensor  # mean nats a token, before the step
-    grad_norm: Tensor  # before clipping
-    n_targets: int
 
 
 def train_step(
@@ -126,8 +111,12 @@ def train_step(
     batches: Batches,
     step: int,
     config: TrainingConfig,
-) -> Step:
-    """Make step number `step`: set the rate, add up gradients, clip them, move the weights."""
+) -> tuple[Tensor, Tensor, int]:
+    """Make step number `step`: set the rate, add up gradients, clip them, move the weights.
+
+    Returns the loss before the step, the gradient's norm before clipping, and the targets. The
+    first two stay tensors, so that nothing waits for a GPU until somebody reads them.
+    """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     first = step * config.accumulate
@@ -137,7 +126,7 @@ def train_step(
     )
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
-    return Step(loss, grad_norm, n_targets)
+    return loss, grad_norm, n_targets
 
 
 @torch.no_grad()
@@ -212,15 +201,6 @@ def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Any], dict[
     return header, tensors
 
 
-def check_same(path: Path, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Raise ValueError that names each knob in which a checkpoint and the caller differ."""
-    asked = json.loads(json.dumps(asked))  # as the header stores it: tuples are lists
-    differ = [k for k in saved.keys() | asked.keys() if saved.get(k) != asked.get(k)]
-    if differ:
-        knobs = ", ".join(f"{k} = {saved.get(k)} (not {asked.get(k)})" for k in sorted(differ))
-        raise ValueError(f"{path} is of another configuration, with {knobs}: use its own.")
-
-
 def load_checkpoint(
     path: Path, model: GPT, optimizer: torch.optim.Optimizer, config: TrainingConfig
 ) -> int:
@@ -229,8 +209,11 @@ def load_checkpoint(
     Raises ValueError if model or config are not those of the checkpoint.
     """
     header, tensors = read_checkpoint(path)
-    check_same(path, header["model"], asdict(model.config))
-    check_same(path, header["training"], asdict(config))
+    saved = header["model"] | header["training"]
+    asked = json.loads(json.dumps(asdict(model.config) | asdict(config)))  # tuples become lists
+    if differ := [k for k in asked if saved.get(k) != asked[k]]:
+        knobs = ", ".join(f"{k} = {saved.get(k)} (not {asked[k]})" for k in differ)
+        raise ValueError(f"{path} is of another configuration, with {knobs}: use its own.")
     model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
     for name, p in model.named_parameters():
         keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{name}.{k}" in tensors]
@@ -288,30 +271,21 @@ def open_metrics(path: Path, start: int) -> None:
     os.replace(fresh, path)
 
 
-def add_metrics(path: Path, row: Mapping[str, float]) -> None:
-    """Append one row to metrics.csv."""
-    with path.open("a", newline="") as file:
-        csv.DictWriter(file, COLUMNS).writerow(row)
-
-
-def measure(step: int, result: Step, config: TrainingConfig) -> dict[str, float]:
-    """Read off a step's numbers for metrics.csv; this is where the CPU waits for the GPU.
+def measure(
+    step: int, config: TrainingConfig, loss: Tensor, grad_norm: Tensor, tokens_per_second: float
+) -> dict[str, float]:
+    """Read off the numbers of a step for metrics.csv; here the CPU waits for the GPU.
 
     Raises FloatingPointError if the run has blown up, before it is saved over a good checkpoint.
     """
-    loss, grad_norm = float(result.loss), float(result.grad_norm)
     if not math.isfinite(loss + grad_norm):
         raise FloatingPointError(
-            f"loss {loss} and gradient norm {grad_norm} at step {step}: the run has diverged. "
-            "Start again with a lower learning_rate or a longer warm-up."
+            f"loss {loss:.3g} and gradient norm {grad_norm:.3g} at step {step}: the run has "
+            "diverged. Start again with a lower learning_rate or a longer warm-up."
         )
     rate = learning_rate(step - 1, config)
-    return {"step": step, "loss": loss, "grad_norm": grad_norm, "learning_rate": rate}
-
-
-def is_due(step: int, every: int, config: TrainingConfig) -> bool:
-    """Say whether something that is done each `every` steps, and at the end, is done now."""
-    return step % every == 0 or step == config.n_steps
+    values = (step, float(loss), float(grad_norm), rate, round(tokens_per_second))
+    return dict(zip(COLUMNS, values, strict=False))  # the last column, validation, comes later
 
 
 def train(
@@ -326,30 +300,30 @@ def train(
 ) -> None:
     """Train to n_steps, with a checkpoint and metrics.csv in folder; with resume, go on from it.
 
-    N_VALIDATION batches of validation are measured at each checkpoint. Raises FileExistsError for
-    a folder that holds a run unless resumed, and what `measure` and `save_checkpoint` raise.
+    Raises FileExistsError for a folder that holds a run, unless resumed, and what `measure` and
+    `save_checkpoint` raise.
     """
     folder = Path(folder)
     optimizer, start = open_run(model, config, folder, resume)
-    open_metrics(folder / METRICS, start)
+    open_metrics(folder / "metrics.csv", start)
+    model.train()
     if config.compile:
         model.compile()
-    model.train()
-    clock, n_tokens = perf_counter(), 0
+    clock, logged = perf_counter(), start
     with tqdm(total=config.n_steps, initial=start, unit="step", disable=not progress) as bar:
         for step in range(start + 1, config.n_steps + 1):
-            result = train_step(model, optimizer, batches, step - 1, config)
-            n_tokens += result.n_targets
+            loss, norm, n_targets = train_step(model, optimizer, batches, step - 1, config)
             bar.update()
-            saving = is_due(step, config.save_every, config)
-            if not (saving or is_due(step, config.log_every, config)):
+            saving = step % config.save_every == 0 or step == config.n_steps
+            if not saving and step % config.log_every:
                 continue
-            row = measure(step, result, config)
-            row["tokens_per_second"] = round(n_tokens / (perf_counter() - clock))
+            speed = n_targets * (step - logged) / (perf_counter() - clock)
+            row = measure(step, config, loss, norm, speed)
             if saving and validation is not None:
-                row["validation"] = evaluate(model, validation, N_VALIDATION)
-            add_metrics(folder / METRICS, row)
+                row["validation"] = evaluate(model, validation, config.n_validation)
+            with (folder / "metrics.csv").open("a", newline="") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
             bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=row["tokens_per_second"])
             if saving:
                 save_checkpoint(folder / CHECKPOINT, model, optimizer, step, config)
-            clock, n_tokens = perf_counter(), 0
+            clock, logged = perf_counter(), step
