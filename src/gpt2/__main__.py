@@ -49,7 +49,8 @@ Train a GPT-2 on your own text: a UTF-8 file, a folder of them, or a folder made
 
 The last tenth of the text is held out to measure the loss. The run folder holds checkpoints, the
 tokenizer and metrics.csv, and is all that `generate` needs. A run that was stopped, by Ctrl-C, a
-kill or a power cut, goes on with --resume and ends in the same weights as one never stopped.
+kill or a power cut, goes on with --resume and ends, on the same machine, in the same weights as
+one never stopped.
 
   python -m gpt2 train input.txt --out runs/shakespeare
   python -m gpt2 train --out runs/shakespeare --resume
@@ -88,7 +89,9 @@ def parser() -> argparse.ArgumentParser:
 
 def add_train(to: argparse.ArgumentParser) -> None:
     """Add what `train` takes."""
-    to.add_argument("text", nargs="?", help="file or folder to learn from; not with --resume")
+    to.add_argument(
+        "text", nargs="?", help="file or folder to learn from; not needed with --resume"
+    )
     to.add_argument("--out", required=True, metavar="FOLDER", help="the run's folder, a new one")
     to.add_argument("--resume", action="store_true", help="go on with the run in --out")
     to.add_argument("--device", help="cpu, cuda, ...; the default is a GPU if there is one")
@@ -210,7 +213,8 @@ def start_run(text: str | None, out: Path, given: dict[str, Any], device: torch.
     ready = is_tokenized(source)
     if ready and {"merges", "tokenizer"} & given.keys():
         raise ValueError(f"{source} is tokenized already: leave --merges and --tokenizer away.")
-    settings["tokens"] = str(source.resolve()) if ready else "."
+    settings["text"] = str(source.resolve())
+    settings["tokens"] = settings["text"] if ready else "."
     with new_folder(out) as folder:
         if ready:
             Tokenizer.load(source).save(folder)
@@ -273,6 +277,8 @@ def run_train(args: argparse.Namespace) -> None:
     if not args.resume:
         start_run(args.text, out, given, device)
     settings = read_run(out, given)
+    if args.text and str(Path(args.text).resolve()) != settings["text"]:
+        raise ValueError(f"{out} learns from {settings['text']}: leave the text away to resume it.")
     batches, validation = windows(out, settings)
     if len(batches.tokens) != settings["n_tokens"]:
         raise ValueError(f"the tokens in {settings['tokens']} changed since {out} was begun.")
