@@ -168,8 +168,7 @@ def generate(
     n_ctx, device = model.config.n_ctx, model.wte.weight.device
     if not 1 <= len(ids) <= n_ctx:
         raise ValueError(f"a prompt of {len(ids)} tokens: give 1 to {n_ctx}, the context.")
-    if use_cache and device.type == "cpu":
-        model = cast(GPT, for_one_row(model))
+    model = cast(GPT, for_one_row(model)) if use_cache and device.type == "cpu" else model
     window, cache = list(ids), new_cache(model) if use_cache else None
     for _ in range(n_new):
         if len(window) > n_ctx:
