@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,11 +42,10 @@ def project(x: Tensor, linear: nn.Linear) -> Tensor:
     """Apply a linear layer, in training on a CPU by the oneDNN library: (..., C) -> (..., O).
 
     The same product, up to rounding. PyTorch's default library, MKL, leaves the widest registers
-    of some processors idle; there this takes half the time.
+    of some processors idle; there this takes about half the time.
     """
-    if onednn_serves(x):
-        return cast(Tensor, linear(x.to_mkldnn()).to_dense())
-    return cast(Tensor, linear(x))
+    y: Tensor = linear(x.to_mkldnn()).to_dense() if onednn_serves(x) else linear(x)
+    return y
 
 
 class MLP(nn.Module):
@@ -81,7 +79,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         x = x + self.attn(self.ln_1(x), past)
-        return cast(Tensor, x + self.mlp(self.ln_2(x)))
+        x = x + self.mlp(self.ln_2(x))
+        return x
 
 
 def positions(start: int, end: int, n_ctx: int, device: torch.device) -> Tensor:
@@ -112,10 +111,11 @@ class GPT(nn.Module):
         """Return the top of the residual stream, normalized: (B, T) -> (B, T, C)."""
         start = past[0].length if past else 0
         place = positions(start, start + idx.size(1), self.config.n_ctx, idx.device)  # (T,)
-        x = self.wte(idx) + self.wpe(place)  # (B, T, C)
+        x: Tensor = self.wte(idx) + self.wpe(place)  # (B, T, C)
         for layer, block in enumerate(self.h):
             x = block(x, past[layer] if past else None)
-        return cast(Tensor, self.ln_f(x))
+        x = self.ln_f(x)
+        return x
 
     def forward(self, idx: Tensor, past: Sequence[Past] | None = None) -> Tensor:
         return F.linear(self.hidden(idx, past), self.wte.weight)  # (B, T, n_vocab)
