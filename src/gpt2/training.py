@@ -234,12 +234,14 @@ def load_model(folder: str | Path) -> GPT:
 
 
 def open_run(model: GPT, config: TrainingConfig, folder: Path, resume: bool) -> tuple[Any, int]:
-    """Return the optimizer and the number of steps already made: 0 in a new folder.
+    """Make ready to train; return the optimizer and the number of steps already made.
 
     Raises FileExistsError rather than write over a run. A new run is saved at once: a disk that
     is full or read-only is found now, not after an hour.
     """
-    path, optimizer = folder / CHECKPOINT, new_optimizer(model, config)
+    path, optimizer = folder / CHECKPOINT, new_optimizer(model.train(), config)
+    if config.compile:
+        model.compile()
     if resume:
         return optimizer, load_checkpoint(path, model, optimizer, config)
     if path.exists():
@@ -271,8 +273,15 @@ def open_metrics(path: Path, start: int) -> None:
     os.replace(fresh, path)
 
 
+def add_metrics(path: Path, row: dict[str, float], bar: tqdm) -> None:
+    """Append a row to metrics.csv, and show the part of it that one watches."""
+    with path.open("a", newline="") as file:
+        csv.DictWriter(file, COLUMNS).writerow(row)
+    bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=row["tokens_per_second"])
+
+
 def measure(
-    step: int, config: TrainingConfig, loss: Tensor, grad_norm: Tensor, tokens_per_second: float
+    step: int, config: TrainingConfig, loss: Tensor, grad_norm: Tensor, n_tokens: int, since: float
 ) -> dict[str, float]:
     """Read off the numbers of a step for metrics.csv; here the CPU waits for the GPU.
 
@@ -283,8 +292,8 @@ def measure(
             f"loss {loss:.3g} and gradient norm {grad_norm:.3g} at step {step}: the run has "
             "diverged. Start again with a lower learning_rate or a longer warm-up."
         )
-    rate = learning_rate(step - 1, config)
-    values = (step, float(loss), float(grad_norm), rate, round(tokens_per_second))
+    rate, speed = learning_rate(step - 1, config), n_tokens / (perf_counter() - since)
+    values = (step, float(loss), float(grad_norm), rate, round(speed))
     return dict(zip(COLUMNS, values, strict=False))  # the last column, validation, comes later
 
 
@@ -300,15 +309,11 @@ def train(
 ) -> None:
     """Train to n_steps, with a checkpoint and metrics.csv in folder; with resume, go on from it.
 
-    Raises FileExistsError for a folder that holds a run, unless resumed, and what `measure` and
-    `save_checkpoint` raise.
+    Raises what `open_run`, `measure` and `save_checkpoint` raise.
     """
     folder = Path(folder)
     optimizer, start = open_run(model, config, folder, resume)
     open_metrics(folder / "metrics.csv", start)
-    model.train()
-    if config.compile:
-        model.compile()
     clock, logged = perf_counter(), start
     with tqdm(total=config.n_steps, initial=start, unit="step", disable=not progress) as bar:
         for step in range(start + 1, config.n_steps + 1):
@@ -317,13 +322,10 @@ def train(
             saving = step % config.save_every == 0 or step == config.n_steps
             if not saving and step % config.log_every:
                 continue
-            speed = n_targets * (step - logged) / (perf_counter() - clock)
-            row = measure(step, config, loss, norm, speed)
+            row = measure(step, config, loss, norm, n_targets * (step - logged), clock)
             if saving and validation is not None:
                 row["validation"] = evaluate(model, validation, config.n_validation)
-            with (folder / "metrics.csv").open("a", newline="") as file:
-                csv.DictWriter(file, COLUMNS).writerow(row)
-            bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=row["tokens_per_second"])
+            add_metrics(folder / "metrics.csv", row, bar)
             if saving:
                 save_checkpoint(folder / CHECKPOINT, model, optimizer, step, config)
             clock, logged = perf_counter(), step
