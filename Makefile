@@ -1,6 +1,8 @@
 # Every target makes the environment if it is missing, and redoes only what changed.
 PYTHON ?= python3
 BIN := .venv/bin
+# Threads that wait sleep: spinning ones starve a busy machine.
+export OMP_WAIT_POLICY ?= PASSIVE
 BOOK := _config.yml _toc.yml index.md references.bib $(wildcard chapters/*) $(wildcard _assets/*) \
         $(wildcard _ext/*.py) $(wildcard src/*/*.py)
 

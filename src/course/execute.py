@@ -1,5 +1,6 @@
 """Run chapters and store their outputs."""
 
+import os
 import time
 
 from nbclient import NotebookClient
@@ -19,6 +20,7 @@ def execute(chapter: Chapter) -> float:
     as it was.
     """
     notebook = read_notebook(chapter.path)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep, not spin
     steps_per_second = doctor.training_speed()
     start = time.perf_counter()
     client = NotebookClient(

@@ -158,7 +158,7 @@ def encode_piece(
 
 
 def split_special(text: str, allowed_special: Collection[str]) -> list[str]:
-    """Cut the text at each <|endoftext|> if that is allowed, else leave it whole.
+    """Cut the text at each `<|endoftext|>` if that is allowed, else leave it whole.
 
     Raises ValueError if another string is allowed: GPT-2 has one special token.
     """
@@ -188,7 +188,7 @@ class Codec:
         self.encode_piece = lru_cache(maxsize=65536)(partial(encode_piece, ranks, self.vocab))
 
     def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
-        """Return the ids; <|endoftext|> is ordinary text unless allowed_special holds it."""
+        """Return the ids; `<|endoftext|>` is ordinary text unless allowed_special holds it."""
         ids: list[int] = []
         for part in split_special(text, allowed_special):
             ids.extend(chain.from_iterable(map(self.encode_piece, PATTERN.findall(part))))
