@@ -497,11 +497,30 @@ def test_a_prompt_must_fit(model: GPT, n: int) -> None:
         next(generate(model, [1] * n, 1))
 
 
-def test_the_twin_shares_its_weights_and_leaves_the_model_alone(model: GPT) -> None:
+WIDE = GPTConfig(n_vocab=61, n_ctx=24, n_embd=384, n_head=6, n_layer=2)
+
+
+def test_the_twin_shares_its_weights_and_leaves_the_model_alone() -> None:
+    model = GPT(WIDE)
     twin = for_one_row(model)
     assert [p.data_ptr() for p in twin.parameters()] == [p.data_ptr() for p in model.parameters()]
     assert not any(isinstance(m, OneRowLinear) for m in model.modules())
-    assert sum(isinstance(m, OneRowLinear) for m in twin.modules()) == 4 * CONFIG.n_layer
+    assert sum(isinstance(m, OneRowLinear) for m in twin.modules()) == 4 * WIDE.n_layer
+
+
+def test_small_layers_stay_as_they_are(model: GPT) -> None:
+    assert not any(isinstance(m, OneRowLinear) for m in for_one_row(model).modules())
+
+
+def test_a_wide_model_writes_the_same_through_its_twin() -> None:
+    torch.manual_seed(0)
+    model = GPT(WIDE).eval()
+    with torch.inference_mode():
+        twin, idx = for_one_row(model), torch.randint(61, (1, 9))
+        cache = new_cache(model)
+        rows = [next_logits(twin, idx[:, t : t + 1], cache) for t in range(9)]
+        assert all(close(rows[t], next_logits(model, idx[:, : t + 1])) for t in range(9))
+    assert list(generate(model, [1], 20)) == list(generate(model, [1], 20, use_cache=False))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 12), (12,), (1, 12), (2, 1, 12), (1, 3, 12), (2, 3, 12)])
@@ -509,7 +528,9 @@ def test_the_twin_shares_its_weights_and_leaves_the_model_alone(model: GPT) -> N
 def test_one_row_linear_is_linear(shape: tuple[int, ...], n_out: int) -> None:
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(12, n_out), torch.randn(shape)
-    assert close(for_one_row(layer)(x), layer(x))
+    one_row = OneRowLinear(12, n_out)
+    one_row.load_state_dict(layer.state_dict())
+    assert close(one_row(x), layer(x))
 
 
 def test_streamed_text_is_whole_characters_after_end_of_text() -> None:
