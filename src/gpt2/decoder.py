@@ -41,8 +41,8 @@ def onednn_serves(x: Tensor) -> bool:
 def project(x: Tensor, linear: nn.Linear) -> Tensor:
     """Apply a linear layer, in training on a CPU by the oneDNN library: (..., C) -> (..., O).
 
-    The same product, up to rounding. PyTorch's default library, MKL, leaves the widest registers
-    of some processors idle; there this takes about half the time.
+    The same product, up to rounding; on some processors in about half the time of MKL, the
+    library that PyTorch takes by itself.
     """
     y: Tensor = linear(x.to_mkldnn()).to_dense() if onednn_serves(x) else linear(x)
     return y
