@@ -28,7 +28,7 @@ check: .venv/ready          ## lint, format, types, and cells against src/
 	$(BIN)/course sync --check
 
 bench: .venv/ready          ## measure against the peers; writes benchmarks/RESULTS.md
-	$(BIN)/python -m benchmarks
+	env -u OMP_WAIT_POLICY $(BIN)/python -m benchmarks
 
 .make/book: .venv/ready $(BOOK)
 	$(BIN)/jupyter-book build . -W -n --keep-going -q

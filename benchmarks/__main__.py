@@ -28,9 +28,9 @@ def processor() -> str:
 
 
 def cell(value: object) -> str:
-    """Write a number with three digits at least, anything else as it is."""
+    """Write a number with four digits, anything else as it is."""
     if isinstance(value, int | float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return str(value or "")
 
 

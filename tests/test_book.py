@@ -159,6 +159,14 @@ def test_no_page_names_another_machine_for_scripts_or_styles(book):
         assert not found, f"{path.name}: {found}"
 
 
+def test_every_term_of_the_glossary_has_its_definition(book):
+    page = (book / "chapters" / "glossary.html").read_text(encoding="utf-8")
+    source = (ROOT / "chapters" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^(\S.*)\n  \S", source, re.MULTILINE)
+    assert len(terms) > 90
+    assert page.count("<dt id=") == page.count("<dd>") == len(terms)
+
+
 def test_every_chapter_cites_the_paper_and_nothing_that_is_not_listed(book):
     page = (book / "chapters" / "bibliography.html").read_text(encoding="utf-8")
     entries = dict(re.findall(r'<div class="citation" id="(\w+)"(.*?)</div>', page, re.DOTALL))

@@ -142,7 +142,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises FileExistsError rather than touch a folder that holds anything.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} exists and is not empty: name a new folder with --out.")
+        raise FileExistsError(
+            f"{path} exists and is not empty: name a new folder with --out, or go on with a run "
+            "that is in it by --resume."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
