@@ -267,7 +267,7 @@ def test_width_must_be_a_multiple_of_heads() -> None:
 
 
 class PostNormBlock(Block):
-    def forward(self, x: Tensor, past=None) -> Tensor:
+    def forward(self, x: Tensor, past=None, visible=None) -> Tensor:
         x = self.ln_1(x + self.attn(x, past))
         return self.ln_2(x + self.mlp(x))
 
@@ -275,7 +275,7 @@ class PostNormBlock(Block):
 class NormalizedStreamBlock(Block):
     """Adds to the normalized x instead of to x itself."""
 
-    def forward(self, x: Tensor, past=None) -> Tensor:
+    def forward(self, x: Tensor, past=None, visible=None) -> Tensor:
         x = self.ln_1(x)
         x = self.ln_2(x + self.attn(x, past))
         return x + self.mlp(x)

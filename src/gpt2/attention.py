@@ -39,15 +39,17 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
     return scores.masked_fill(~visible, float("-inf")).softmax(dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Average the values by causal attention in PyTorch's fused kernel: (B, H, T, D).
+def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Average the values in PyTorch's fused kernel: (B, H, T, D), (B, H, S, D) -> (B, H, T, D).
 
-    Equal to `attention_weights(q, k) @ v`, without ever storing the (T, S) weights.
+    Equal to `attention_weights(q, k) @ v`, without ever storing the (T, S) weights. Causal, unless
+    `visible` says which keys each query sees: bool, (B, 1, T or 1, S). Chapter 9 will need it.
     """
     n_dst, n_src = q.size(-2), k.size(-2)
-    square = n_dst == n_src
-    mask = None if square or n_dst == 1 else causal_mask(n_dst, n_src, q.device)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=square)
+    causal = visible is None and n_dst == n_src
+    if visible is None and 1 < n_dst < n_src:
+        visible = causal_mask(n_dst, n_src, q.device)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
 
 
 def split_heads(x: Tensor, n_head: int) -> Tensor:
@@ -78,10 +80,10 @@ class CausalSelfAttention(nn.Module):
         self.c_attn = nn.Linear(n_embd, 3 * n_embd)  # queries, keys and values, in this order
         self.c_proj = nn.Linear(n_embd, n_embd)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x: Tensor, past: Past | None = None, visible: Tensor | None = None) -> Tensor:
         q, k, v = self.c_attn(x).chunk(3, dim=-1)  # (B, T, C) each
         q, k, v = (split_heads(part, self.n_head) for part in (q, k, v))  # (B, H, T, D) each
         if past is not None:
             k, v = past.append(k, v)  # (B, H, S, D) each, S >= T
-        y: Tensor = self.c_proj(merge_heads(attend(q, k, v)))  # (B, T, C)
+        y: Tensor = self.c_proj(merge_heads(attend(q, k, v, visible)))  # (B, T, C)
         return y

@@ -77,8 +77,8 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(n_embd, eps=1e-5)
         self.mlp = MLP(n_embd)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        x = x + self.attn(self.ln_1(x), past)
+    def forward(self, x: Tensor, past: Past | None = None, visible: Tensor | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), past, visible)
         x = x + self.mlp(self.ln_2(x))
         return x
 
@@ -107,13 +107,15 @@ class GPT(nn.Module):
         self.apply(init_weights)
         nn.init.normal_(self.wpe.weight, std=0.01)
 
-    def hidden(self, idx: Tensor, past: Sequence[Past] | None = None) -> Tensor:
+    def hidden(
+        self, idx: Tensor, past: Sequence[Past] | None = None, visible: Tensor | None = None
+    ) -> Tensor:
         """Return the top of the residual stream, normalized: (B, T) -> (B, T, C)."""
         start = past[0].length if past else 0
         place = positions(start, start + idx.size(1), self.config.n_ctx, idx.device)  # (T,)
         x: Tensor = self.wte(idx) + self.wpe(place)  # (B, T, C)
         for layer, block in enumerate(self.h):
-            x = block(x, past[layer] if past else None)
+            x = block(x, past[layer] if past else None, visible)
         x = self.ln_f(x)
         return x
 
