@@ -1,0 +1,231 @@
+"""BERT: the same blocks with sight of both sides, trained to fill gaps. Chapter 9."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gpt2.attention import Past
+from gpt2.data import IGNORE, Batch, Batches, pad_rows
+from gpt2.decoder import GPT, MLP, Block, GPTConfig, init_weights, positions, project
+
+
+class FeedForward(MLP):
+    """An MLP with an activation of one's choice: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, n_embd: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(n_embd)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(project(x, self.c_fc))  # (B, T, 4 * C)
+        return project(x, self.c_proj)
+
+
+class PostNormBlock(Block):
+    """Add, then normalize the sum, so that no un-normalized stream runs through: (B, T, C) twice.
+
+    The order of 2017, and BERT's. Source: Vaswani et al. 2017, section 3.1; `transformer_model`
+    in the released modeling.py of BERT.
+    """
+
+    def __init__(
+        self, n_embd: int, n_head: int, activation: Callable[[Tensor], Tensor], eps: float
+    ) -> None:
+        super().__init__(n_embd, n_head)
+        self.ln_1 = nn.LayerNorm(n_embd, eps=eps)
+        self.ln_2 = nn.LayerNorm(n_embd, eps=eps)
+        self.mlp = FeedForward(n_embd, activation)
+
+    def forward(self, x: Tensor, past: Past | None = None, visible: Tensor | None = None) -> Tensor:
+        x = self.ln_1(x + self.attn(x, past, visible))
+        x = self.ln_2(x + self.mlp(x))
+        return x
+
+
+@dataclass(frozen=True)
+class BERTConfig:
+    """The numbers that shape a BERT, by GPT-2's names; the defaults are BERT-base, uncased."""
+
+    n_vocab: int = 30522
+    n_ctx: int = 512
+    n_segment: int = 2
+    n_embd: int = 768
+    n_head: int = 12
+    n_layer: int = 12
+    eps: float = 1e-12
+
+
+def both_sides(idx: Tensor, pad: int) -> Tensor:
+    """Let every query see every token that is not padding: (B, T) -> (B, 1, 1, T), bool."""
+    return (idx != pad)[:, None, None, :]
+
+
+class MaskedHead(nn.Module):
+    """Guess the token at each place itself: (B, T, C), wte (V, C) -> logits (B, T, V).
+
+    Source: `get_masked_lm_output` in the released run_pretraining.py of BERT.
+    """
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, config.n_embd)
+        self.ln = nn.LayerNorm(config.n_embd, eps=config.eps)
+        self.bias = nn.Parameter(torch.zeros(config.n_vocab))
+
+    def forward(self, x: Tensor, wte: Tensor) -> Tensor:
+        return F.linear(self.ln(F.gelu(self.c_fc(x))), wte, self.bias)
+
+
+class BERT(nn.Module):
+    """BERT: ids and segments (B, T) -> logits of the token at each place (B, T, n_vocab).
+
+    `visible` says which tokens are seen, see `both_sides`. Dropout is left out. Raises ValueError
+    beyond n_ctx. Source: `BertModel` in the released modeling.py.
+    """
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.n_vocab, config.n_embd)
+        self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
+        self.wse = nn.Embedding(config.n_segment, config.n_embd)
+        self.ln_e = nn.LayerNorm(config.n_embd, eps=config.eps)
+        self.h = nn.ModuleList(
+            PostNormBlock(config.n_embd, config.n_head, F.gelu, config.eps)
+            for _ in range(config.n_layer)
+        )
+        self.head = MaskedHead(config)
+        self.apply(init_weights)
+
+    def forward(self, idx: Tensor, segments: Tensor, visible: Tensor) -> Tensor:
+        place = positions(0, idx.size(1), self.config.n_ctx, idx.device)  # (T,)
+        x = self.ln_e(self.wte(idx) + self.wpe(place) + self.wse(segments))  # (B, T, C)
+        for block in self.h:
+            x = block(x, visible=visible)
+        logits: Tensor = self.head(x, self.wte.weight)  # (B, T, n_vocab)
+        return logits
+
+
+class SpecialTokens(NamedTuple):
+    """The ids that are no text; all ids below the smallest of them are text."""
+
+    cls: int  # opens every input
+    sep: int  # closes each segment
+    pad: int
+    mask: int
+
+
+def join_segments(
+    first: Sequence[int], second: Sequence[int], special: SpecialTokens
+) -> tuple[list[int], list[int]]:
+    """Write [CLS] first [SEP] second [SEP] and each token's segment; without second, one segment.
+
+    Source: Devlin et al. 2019, figure 2.
+    """
+    a = [special.cls, *first, special.sep]
+    b = [*second, special.sep] if second else []
+    return a + b, [0] * len(a) + [1] * len(b)
+
+
+def mask_tokens(
+    idx: Tensor, special: SpecialTokens, generator: torch.Generator, rate: float = 0.15
+) -> Batch:
+    """Choose tokens to be guessed; return the damaged input and the targets: (B, T) twice.
+
+    Of those chosen 80 % become [MASK], 10 % a random token, 10 % stay. Special tokens are never
+    chosen; what is not chosen has the target IGNORE. Source: Devlin et al. 2019, section 3.1; they
+    draw once before training, while every call here draws afresh.
+    """
+    text = idx < min(special)
+    chosen = text & (torch.rand(idx.shape, generator=generator) < rate)
+    fate = torch.rand(idx.shape, generator=generator)
+    other = torch.randint(min(special), idx.shape, generator=generator)
+    x = torch.where(chosen & (fate < 0.8), special.mask, idx)
+    x = torch.where(chosen & (fate >= 0.9), other, x)
+    return x, torch.where(chosen, idx, IGNORE)
+
+
+class MaskedRows:
+    """The rows of chapter 3 for a masked model: whole, padded, masked anew at each step.
+
+    The mask is drawn from (seed, step) alone, so a run can resume.
+    """
+
+    def __init__(self, rows: Batches, special: SpecialTokens, seed: int = 0) -> None:
+        self.rows, self.special, self.seed = rows, special, seed
+        self.n_batches = rows.n_batches
+
+    def batch(self, step: int) -> Batch:
+        x, y = self.rows.batch(step)
+        idx = torch.cat([x[:, :1], y], dim=1)  # (B, T + 1): unshifted
+        idx = idx.masked_fill(idx == IGNORE, self.special.pad)
+        generator = torch.Generator().manual_seed(self.seed * 2**32 + step)
+        return mask_tokens(idx, self.special, generator)
+
+
+class MaskedGPT(GPT):
+    """GPT with the mask of BERT and nothing else changed: the logits are of each place's own token.
+
+    (B, T) -> (B, T, n_vocab). It keeps no past: each new token changes every key.
+    """
+
+    def __init__(self, config: GPTConfig, pad: int) -> None:
+        super().__init__(config)
+        self.pad = pad
+
+    def hidden(
+        self, idx: Tensor, past: Sequence[Past] | None = None, visible: Tensor | None = None
+    ) -> Tensor:
+        if past is not None:
+            raise ValueError("a masked model keeps no past: give it the whole text again.")
+        return super().hidden(idx, None, both_sides(idx, self.pad) if visible is None else visible)
+
+
+@torch.no_grad()
+def fill(model: GPT, idx: Tensor, mask: int) -> Tensor:
+    """Return the logprobs of the token at each row's first [MASK]: (B, T) -> (B, n_vocab)."""
+    place = (idx == mask).int().argmax(dim=1)  # (B,)
+    logits: Tensor = model(idx)[torch.arange(len(idx)), place]  # (B, n_vocab)
+    return logits.log_softmax(dim=-1)
+
+
+@torch.no_grad()
+def text_logprobs(model: GPT, texts: Sequence[Sequence[int]], end_of_text: int) -> Tensor:
+    """Return ln p of each whole text, up to its end, by a causal model: (len(texts),), nats."""
+    x, y = (part.to(model.wte.weight.device) for part in pad_rows(texts, end_of_text, 2**30))
+    logprobs = model(x).log_softmax(dim=-1)  # (B, T, n_vocab)
+    of_targets = logprobs.gather(-1, y.clamp(min=0)[..., None])[..., 0]  # (B, T)
+    return torch.where(y == IGNORE, 0.0, of_targets).sum(dim=1)
+
+
+@torch.no_grad()
+def pseudo_logprobs(model: GPT, row: Tensor, special: SpecialTokens) -> Tensor:
+    """Return ln p of each text token given all others, masked one at a time: (T,) -> (n_text,)."""
+    place = (row < min(special)).nonzero()[:, 0]  # (n_text,)
+    masked = row.repeat(len(place), 1)  # (n_text, T): one forward pass for each token
+    masked[torch.arange(len(place)), place] = special.mask
+    return fill(model, masked, special.mask)[torch.arange(len(place)), row[place]]
+
+
+class Classifier(nn.Module):
+    """Name the kind of a text from one vector of its model: (B, T) -> logits (B, n_class).
+
+    A masked model is read at [CLS], the first token; a causal one at the last, the only one that
+    has seen all. Source: Devlin et al. 2019, section 4; Radford et al. 2018, section 3.2.
+    """
+
+    def __init__(self, body: GPT, n_class: int, pad: int) -> None:
+        super().__init__()
+        self.body, self.pad = body, pad
+        self.head = nn.Linear(body.config.n_embd, n_class)
+
+    def forward(self, idx: Tensor) -> Tensor:
+        x = self.body.hidden(idx)  # (B, T, C)
+        last = (idx != self.pad).sum(dim=1) - 1  # (B,)
+        place = torch.zeros_like(last) if isinstance(self.body, MaskedGPT) else last
+        logits: Tensor = self.head(x[torch.arange(len(idx)), place])
+        return logits
