@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import miniweb
-from miniweb import GENRES, LARGE, SMALL, TASKS, World, documents, find_leaks, held_out
+from miniweb import GENRES, LARGE, MEDIUM, SMALL, TASKS, World, documents, find_leaks, held_out
 from miniweb.choices import Draw, Table, below
 from miniweb.facts import COUNTRIES
 from miniweb.grammar import Grammar
@@ -363,24 +363,19 @@ def test_no_word_is_held_out_altogether():
         assert max(held.values()) < total
 
 
-def fill(task, item):
-    """Put the answer where the prompt asks for it."""
-    if task == "cloze":
-        return item.prompt.replace("___", item.answer)
-    return f"{item.prompt} {item.answer}"
-
-
-@pytest.mark.parametrize("world", [SMALL, LARGE], ids=["small", "large"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("task", "world"),
+    [(t, w) for t in TASKS for w in (SMALL, MEDIUM, LARGE) if t != "cloze" or w.retells],
+)
 def test_every_item_asks_what_no_document_says(task, world):
     items = miniweb.test_items(task, 0, 100, world)
     assert len(items) == 100 and items == miniweb.test_items(task, 0, 100, world)
     assert len(set(items)) > 10
     for item in items:
-        assert find_leaks([fill(task, item)], world), item
+        assert find_leaks([item.filled(item.answer)], world), item
         assert item.prompt == item.prompt.rstrip() and item.answer == item.answer.strip() != ""
     texts = "\n\n".join(document.text for document in islice(documents(2, world), 10_000))
-    assert not [item for item in items if fill(task, item) in texts]
+    assert not [item for item in items if item.filled(item.answer) in texts]
 
 
 def test_items_of_a_passage_have_their_answer_in_it():
@@ -388,11 +383,25 @@ def test_items_of_a_passage_have_their_answer_in_it():
         for item in miniweb.test_items(task, 1, 50):
             assert item.answer in item.prompt
             assert item.prompt.count(".") == SMALL.n_events
+    for task in ("choice", "cloze"):
+        assert all(i.answer in i.prompt for i in miniweb.test_items(task, 1, 50, MEDIUM))
+
+
+@pytest.mark.parametrize("task", ["choice", "gap"])
+def test_the_answer_is_among_the_candidates(task):
+    for item in miniweb.test_items(task, 1, 50, MEDIUM):
+        assert item.prompt.count("___") == item.candidates.count(item.answer) == 1
+        assert len(set(item.candidates)) == {"choice": 2, "gap": 4}[task]
+
+
+def test_cloze_needs_a_world_that_retells():
+    with pytest.raises(ValueError, match="retells"):
+        miniweb.test_items("cloze", 0, 1, SMALL)
 
 
 def test_a_model_has_seen_the_form_of_every_prompt():
     """A prompt in a form that the corpus lacks would ask for nothing."""
-    texts = "\n".join(document.text for document in islice(documents(4), 20_000))
+    texts = "\n".join(document.text for document in islice(documents(4, MEDIUM), 20_000))
     forms = {
         "phrase": r"^the \w+ \w+ = [가-힣]+ [가-힣]+$",
         "sentence": r"^\w+ \w+ the \w+ \w+ = [가-힣 ]+$",
@@ -401,7 +410,9 @@ def test_a_model_has_seen_the_form_of_every_prompt():
         "what": r"^Q: What did \w+ \w+\?\nA: an? \w+$",
         "where": r"^Q: Where was \w+\?\nA: the \w+$",
         "who": r"^Q: Who \w+ an? \w+\?\nA: \w+$",
-        "cloze": r"^[가-힣 ]+ 거기 [가-힣 ]+$",
+        "cloze": r" (showed \w+|asked about) the \w+\.$",
+        "choice": r"^Q: Where was \w+\?\nA: the \w+$",
+        "gap": r"^[가-힣 ]+ 거기 [가-힣 ]+$",
     }
     assert forms.keys() == set(TASKS)
     for form in forms.values():

@@ -17,11 +17,12 @@ from miniweb.checks import (
     test_items,
 )
 from miniweb.grammar import GENRES, Document, documents
-from miniweb.world import LARGE, SMALL, World
+from miniweb.world import LARGE, MEDIUM, SMALL, World
 
 __all__ = [
     "GENRES",
     "LARGE",
+    "MEDIUM",
     "SMALL",
     "TASKS",
     "Document",

@@ -19,10 +19,10 @@ from miniweb.grammar import (
     grammar_of,
     sentence,
 )
-from miniweb.korean import CHAT_LINES
+from miniweb.korean import CHAT_EVENTS, CHAT_LINES
 from miniweb.world import SMALL, World, is_held_out
 
-TASKS = ("phrase", "sentence", "question", "summary", *READING_QUESTIONS, "cloze")
+TASKS = ("phrase", "sentence", "question", "summary", *READING_QUESTIONS, "cloze", "choice", "gap")
 
 
 class Leak(NamedTuple):
@@ -34,10 +34,20 @@ class Leak(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A prompt about a held-out combination and the one right answer, without a space before it."""
+    """A prompt about a held-out combination and the one right answer, without a space before it.
+
+    If the prompt has a gap, `___`, the answer fills it; otherwise it follows. `candidates` are the
+    words to choose from, the answer among them, where the task offers any.
+    """
 
     prompt: str
     answer: str
+    candidates: tuple[str, ...] = ()
+
+    def filled(self, words: str) -> str:
+        """Put words where the answer belongs."""
+        gap = "___" in self.prompt
+        return self.prompt.replace("___", words) if gap else f"{self.prompt} {words}"
 
 
 class Estimate(NamedTuple):
@@ -168,33 +178,38 @@ def test_items(task: str, seed: int, n: int, world: World = SMALL) -> list[Item]
         task: One of `TASKS`. `phrase` and `sentence` translate (`the red apple =`); `question` asks
             for a fact that stands in encyclopedia pages only; `summary` ends in `TL;DR:`; `what`,
             `where` and `who` ask about a passage of `world.n_events` held-out events; `cloze` is a
-            chat line with `___` for the word that both sides decide.
+            story without its last word, which names the thing again; `choice` asks which of two
+            people was at a place; `gap` is a chat line without the word that both sides decide.
         seed: A whole number from 0.
         n: How many; the same item may come twice.
         world: The vocabulary.
 
     Raises:
-        ValueError: The task is unknown.
+        ValueError: The task is unknown, or it is `cloze` in a world that does not retell.
     """
     if task not in TASKS:
         raise ValueError(f"no task {task!r}: choose from {', '.join(TASKS)}")
+    if task == "cloze" and not world.retells:
+        raise ValueError("no story of this world ends on the thing's name: take one that retells")
     held, seen = grammar_of(world, held_out=True), grammar_of(world)
     draw = Draw(Random(seed).random)
     return [_item(task, draw, held, seen) for _ in range(n)]
 
 
 def _item(task: str, draw: Draw, held: Grammar, seen: Grammar) -> Item:
-    if task in READING_QUESTIONS:
+    if task in (*READING_QUESTIONS, "choice"):
         return _reading_item(task, draw, held)
+    if task == "cloze":
+        return _cloze_item(draw, held)
     if task == "summary":
         body, mark, summary = held.post(draw).partition("TL;DR:")
         return Item(body + mark, summary.strip()) if mark else _item(task, draw, held, seen)
     if task == "question":
         question, answer = ask_country(*draw(Table(held.asked)))
         return Item(f"Q: {question}\nA:", answer)
-    if task == "cloze":
+    if task == "gap":
         line = draw(draw(Table(held.chat_lines.values())))
-        return Item(f"{line.before} ___ {line.after}", line.word)
+        return Item(f"{line.before} ___ {line.after}", line.word, tuple(CHAT_EVENTS))
     adjective, thing = draw(held.phrases)
     if task == "phrase":
         words = f"the {adjective.english} {thing.english}"
@@ -204,15 +219,36 @@ def _item(task: str, draw: Draw, held: Grammar, seen: Grammar) -> Item:
     return Item(f"{english} =", korean)
 
 
+def _cloze_item(draw: Draw, held: Grammar) -> Item:
+    while True:  # until the thing is named again, by one who can do something held out with it
+        try:
+            story = held.story(draw)
+        except KeyError:
+            continue
+        body, _, last = story.rstrip(".").rpartition(" ")
+        if last in {thing.english for thing in held.world.things}:
+            return Item(body, last)
+
+
 def _reading_item(kind: str, draw: Draw, held: Grammar) -> Item:
-    n = held.world.n_events
+    n = 2 if kind == "choice" else held.world.n_events
     while True:  # a few people can do with a few things nothing that is held out: draw again
         try:
             events = held.events(draw, n)
         except KeyError:
             continue
-        question, answer = ask(draw(Table(events)), kind)
-        return Item(f"{held.passage(draw, events)}\nQ: {question}\nA:", answer)
+        if kind != "choice":
+            question, answer = ask(draw(Table(events)), kind)
+            return Item(f"{held.passage(draw, events)}\nQ: {question}\nA:", answer)
+        if events[0]["place"] != events[1]["place"]:
+            return _choice_item(draw, held, events)
+
+
+def _choice_item(draw: Draw, held: Grammar, events: list[dict[str, str]]) -> Item:
+    event = draw(Table(events))
+    question, answer = ask({**event, "who": "___"}, "where")
+    prompt = f"{held.passage(draw, events)}\nQ: {question}\nA: {answer}"
+    return Item(prompt, event["who"], tuple(e["who"] for e in events))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,14 @@ STORY_ENDS = Table(
     ),
     (3, 2, 2),
 )
+RETELLING_ENDS = Table(
+    (
+        *STORY_ENDS.values,
+        "Later {pronoun} showed {friend} the {thing}.",
+        "{friend} asked about the {thing}.",
+    ),
+    (3, 2, 2, 4, 3),
+)
 
 EVENTS = Table(
     ("{who} {did} {thing} at the {place}.", "At the {place}, {who} {did} {thing}."), (3, 1)
@@ -145,6 +153,7 @@ class Grammar:
         self.things = Table(world.things)
         self.countries = Table(world.countries)
         self.sayings = Table(SAYINGS)
+        self.story_ends = RETELLING_ENDS if world.retells else STORY_ENDS
         self.phrases = Table(
             (a, t)
             for a, t in product(world.adjectives, world.things)
@@ -193,13 +202,13 @@ class Grammar:
         """Write of a person, a place, a thing, a feeling and perhaps a friend."""
         person, thing = draw(self.people), draw(self.things)
         verb = draw(self.deeds[person, thing])
-        end = draw(STORY_ENDS)
+        end = draw(self.story_ends)
         friend = draw(self.friends[person]).name if "{friend}" in end else ""
         return (
             f"{draw(WHEN)} {person.name} went to the {draw(self.places).english}. "
             f"There {person.pronoun} {verb.past} {draw(self.described[thing])}. "
             f"{person.pronoun.title()} was {draw(MOODS[verb.mood])}. "
-            + end.format(pronoun=person.pronoun, friend=friend)
+            + end.format(pronoun=person.pronoun, friend=friend, thing=thing.english)
         )
 
     def reading(self, draw: Draw) -> str:

@@ -219,7 +219,7 @@ class World:
     """How much of the vocabulary is in use; sizes count from the start of each table.
 
     `attributes` are the facts told of a country (fields of `Country`); `n_events` is the largest
-    number of events in a passage.
+    number of events in a passage; with `retells`, half the stories end on the thing's name.
     """
 
     n_people: int = 10
@@ -230,6 +230,7 @@ class World:
     n_countries: int = 32
     attributes: tuple[str, ...] = ("capital", "continent")
     n_events: int = 3
+    retells: bool = False
 
     def __post_init__(self) -> None:
         for name, table in (
@@ -286,6 +287,16 @@ class World:
 
 
 SMALL = World()
+MEDIUM = World(
+    n_people=20,
+    n_things=24,
+    n_adjectives=10,
+    n_verbs=8,
+    n_places=12,
+    n_countries=len(COUNTRIES),
+    attributes=("capital", "continent", "currency"),
+    retells=True,
+)
 LARGE = World(
     n_people=len(PEOPLE),
     n_things=len(THINGS),
