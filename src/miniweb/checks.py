@@ -178,8 +178,8 @@ def test_items(task: str, seed: int, n: int, world: World = SMALL) -> list[Item]
         task: One of `TASKS`. `phrase` and `sentence` translate (`the red apple =`); `question` asks
             for a fact that stands in encyclopedia pages only; `summary` ends in `TL;DR:`; `what`,
             `where` and `who` ask about a passage of `world.n_events` held-out events; `cloze` is a
-            story without its last word, which names the thing again; `choice` asks which of two
-            people was at a place; `gap` is a chat line without the word that both sides decide.
+            story without its last word, which names one of its two things again; `choice` asks which of
+            two people was at a place; `gap` is a chat line without the word that both sides decide.
         seed: A whole number from 0.
         n: How many; the same item may come twice.
         world: The vocabulary.
@@ -220,14 +220,16 @@ def _item(task: str, draw: Draw, held: Grammar, seen: Grammar) -> Item:
 
 
 def _cloze_item(draw: Draw, held: Grammar) -> Item:
+    things = {thing.english for thing in held.world.things}
     while True:  # until the thing is named again, by one who can do something held out with it
         try:
             story = held.story(draw)
         except KeyError:
             continue
         body, _, last = story.rstrip(".").rpartition(" ")
-        if last in {thing.english for thing in held.world.things}:
-            return Item(body, last)
+        if last in things:
+            named = [word for word in re.findall(r"\w+", body) if word in things]
+            return Item(body, last, tuple(named))
 
 
 def _reading_item(kind: str, draw: Draw, held: Grammar) -> Item:

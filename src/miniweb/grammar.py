@@ -31,21 +31,21 @@ MOODS = {
     "good": Table(("happy", "proud", "tired"), (6, 3, 1)),
     "bad": Table(("sad", "angry", "tired"), (6, 3, 1)),
 }
-STORY_ENDS = Table(
+STORY_ENDS = Table(  # what the person carries, and how it ends
     (
-        "Then {pronoun} went home.",
-        "{friend} was there too.",
-        "Later {pronoun} told {friend} about it.",
+        ("", "Then {pronoun} went home."),
+        ("", "{friend} was there too."),
+        ("", "Later {pronoun} told {friend} about it."),
     ),
     (3, 2, 2),
 )
 RETELLING_ENDS = Table(
     (
         *STORY_ENDS.values,
-        "Later {pronoun} showed {friend} the {thing}.",
-        "{friend} asked about the {thing}.",
+        (" with {other}", "Later {pronoun} showed {friend} the {thing}."),
+        ("", "{friend} came with {other} and asked about the {thing}."),
     ),
-    (3, 2, 2, 4, 3),
+    (3, 2, 2, 4, 4),
 )
 
 EVENTS = Table(
@@ -164,6 +164,7 @@ class Grammar:
             for t in world.things
         }
         self.friends = {p: Table(q for q in world.people if q != p) for p in world.people}
+        self.others = {t: Table(u for u in world.things if u != t) for t in world.things}
         self.deeds = {  # what a person may do with a thing
             (p, t): Table(verbs)
             for p, t in product(world.people, world.things)
@@ -202,20 +203,24 @@ class Grammar:
         """Write of a person, a place, a thing, a feeling and perhaps a friend."""
         person, thing = draw(self.people), draw(self.things)
         verb = draw(self.deeds[person, thing])
-        end = draw(self.story_ends)
-        friend = draw(self.friends[person]).name if "{friend}" in end else ""
+        carried, end = draw(self.story_ends)
+        words = {"pronoun": person.pronoun, "thing": thing.english}
+        if "{friend}" in end:
+            words["friend"] = draw(self.friends[person]).name
+        if "{other}" in carried + end:
+            words["other"] = with_article(draw(self.others[thing]).english)
         return (
-            f"{draw(WHEN)} {person.name} went to the {draw(self.places).english}. "
+            f"{draw(WHEN)} {person.name} went to the {draw(self.places).english}{carried}. "
             f"There {person.pronoun} {verb.past} {draw(self.described[thing])}. "
-            f"{person.pronoun.title()} was {draw(MOODS[verb.mood])}. "
-            + end.format(pronoun=person.pronoun, friend=friend, thing=thing.english)
-        )
+            f"{person.pronoun.title()} was {draw(MOODS[verb.mood])}. {end}"
+        ).format(**words)
 
     def reading(self, draw: Draw) -> str:
         """Write a passage of events, then questions about it."""
         events = self.events(draw, draw(UP_TO[self.world.n_events]))
         passage = self.passage(draw, events)
-        asked = draw.distinct(tuple(product(events, READING_QUESTIONS)), draw(UP_TO[3]))
+        questions = tuple(product(events, READING_QUESTIONS))
+        asked = draw.distinct(questions, draw(UP_TO[min(self.world.n_questions, len(questions))]))
         return "\n".join([passage, *("Q: {}\nA: {}".format(*ask(e, kind)) for e, kind in asked)])
 
     def events(self, draw: Draw, n: int) -> list[dict[str, str]]:

@@ -218,8 +218,9 @@ def is_held_out(kind: str, *words: str) -> bool:
 class World:
     """How much of the vocabulary is in use; sizes count from the start of each table.
 
-    `attributes` are the facts told of a country (fields of `Country`); `n_events` is the largest
-    number of events in a passage; with `retells`, half the stories end on the thing's name.
+    `attributes` are the facts told of a country (fields of `Country`); `n_events` and
+    `n_questions` are the most events and questions that a passage has; with `retells`, half the
+    stories hold a second thing and end on the name of the first.
     """
 
     n_people: int = 10
@@ -230,6 +231,7 @@ class World:
     n_countries: int = 32
     attributes: tuple[str, ...] = ("capital", "continent")
     n_events: int = 3
+    n_questions: int = 3
     retells: bool = False
 
     def __post_init__(self) -> None:
@@ -245,6 +247,8 @@ class World:
                 raise ValueError(f"{name} must be from 1 to {len(table)}")
         if not 1 <= self.n_events <= min(self.n_people - 1, self.n_things, 5):
             raise ValueError("n_events must be from 1 to 5, below n_people and at most n_things")
+        if not 1 <= self.n_questions <= 5:
+            raise ValueError("n_questions must be from 1 to 5")
         unknown = set(self.attributes) - set(Country._fields[2:])
         if unknown or not self.attributes:
             raise ValueError(f"attributes must be some of {Country._fields[2:]}")
@@ -295,6 +299,7 @@ MEDIUM = World(
     n_places=12,
     n_countries=len(COUNTRIES),
     attributes=("capital", "continent", "currency"),
+    n_questions=5,
     retells=True,
 )
 LARGE = World(
