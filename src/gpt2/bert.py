@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -163,8 +164,8 @@ class MaskedRows:
         x, y = self.rows.batch(step)
         idx = torch.cat([x[:, :1], y], dim=1)  # (B, T + 1): unshifted
         idx = idx.masked_fill(idx == IGNORE, self.special.pad)
-        generator = torch.Generator().manual_seed(self.seed * 2**32 + step)
-        return mask_tokens(idx, self.special, generator)
+        state = np.random.SeedSequence((self.seed, step)).generate_state(1)
+        return mask_tokens(idx, self.special, torch.Generator().manual_seed(int(state[0])))
 
 
 class MaskedGPT(GPT):

@@ -178,8 +178,9 @@ def test_items(task: str, seed: int, n: int, world: World = SMALL) -> list[Item]
         task: One of `TASKS`. `phrase` and `sentence` translate (`the red apple =`); `question` asks
             for a fact that stands in encyclopedia pages only; `summary` ends in `TL;DR:`; `what`,
             `where` and `who` ask about a passage of `world.n_events` held-out events; `cloze` is a
-            story without its last word, which names one of its two things again; `choice` asks which of
-            two people was at a place; `gap` is a chat line without the word that both sides decide.
+            story without its last word, which names one of its two things again; `choice` asks
+            which of two people was at a place; `gap` is a chat line without the word that both
+            sides decide.
         seed: A whole number from 0.
         n: How many; the same item may come twice.
         world: The vocabulary.

@@ -1,0 +1,169 @@
+"""Zero-shot prompting: a task is a text to go on with, and its score a comparison. Chapter 8."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gpt2.data import IGNORE, pad_rows
+from gpt2.decoder import GPT
+from gpt2.generation import GREEDY, choose, new_cache, next_logits
+from gpt2.tokenizer import Tokenizer
+
+GAP = "___"  # where a prompt leaves out a word that is to be chosen
+
+
+def with_examples(prompt: str, examples: Sequence[tuple[str, str]], separator: str = " = ") -> str:
+    """Put example pairs before a prompt, a line each, as in section 3.7 of the paper."""
+    return "\n".join([*(f"{left}{separator}{right}" for left, right in examples), prompt])
+
+
+@torch.inference_mode()
+def complete_rows(model: GPT, idx: Tensor, n_new: int) -> Tensor:
+    """Continue rows of one length greedily, with a cache: (B, T) -> (B, n_new)."""
+    cache, new = new_cache(model, len(idx)), []
+    for _ in range(n_new):
+        idx = choose(next_logits(model, idx, cache), GREEDY)[:, None]  # (B, 1)
+        new.append(idx)
+    return torch.cat(new, dim=1)
+
+
+def complete(model: GPT, tokenizer: Tokenizer, prompts: Sequence[str], n_new: int) -> list[str]:
+    """Write the greedy continuation of each prompt, up to the end of its line.
+
+    Prompts of one length run as one batch: no padding, so none that could be attended to.
+    Raises ValueError if a prompt and n_new tokens do not fit into the context.
+    """
+    by_length = defaultdict(list)
+    for i, prompt in enumerate(prompts):
+        ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
+        by_length[len(ids)].append((i, ids))
+    texts = [""] * len(prompts)
+    for group in by_length.values():
+        idx = torch.tensor([ids for _, ids in group], device=model.wte.weight.device)
+        for (i, _), new in zip(group, complete_rows(model, idx, n_new).tolist(), strict=True):
+            texts[i] = first_line(tokenizer, new)
+    return texts
+
+
+def first_line(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Decode up to end-of-text or the end of the line, without spaces around it."""
+    ids = list(ids)
+    end = ids.index(tokenizer.end_of_text) if tokenizer.end_of_text in ids else len(ids)
+    return tokenizer.decode(ids[:end]).partition("\n")[0].strip()
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: GPT, tokenizer: Tokenizer, starts: Sequence[str], ends: Sequence[str]
+) -> Tensor:
+    """Return ln p(end | start), in nats, of each pair of texts, in one pass: (N,).
+
+    Shorter rows are padded on the right, which causal attention never sees. Raises ValueError
+    if start and end do not fit into the context.
+    """
+    device = model.wte.weight.device
+    skipped = [len(tokenizer.encode(start)) for start in starts]
+    rows = [
+        tokenizer.encode(start) + tokenizer.encode(end)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    if (longest := max(map(len, rows))) >= model.config.n_ctx:
+        raise ValueError(f"{longest} tokens do not fit into n_ctx = {model.config.n_ctx}.")
+    x, y = pad_rows(rows, tokenizer.end_of_text, model.config.n_ctx)  # (N, T) each
+    for row, (start, ids) in enumerate(zip(skipped, rows, strict=True)):
+        y[row, :start] = IGNORE
+        y[row, len(ids) :] = IGNORE  # what follows the end is another question
+    logits = model(x.to(device)).transpose(1, 2)  # (N, n_vocab, T)
+    return -F.cross_entropy(logits, y.to(device), ignore_index=IGNORE, reduction="none").sum(1)
+
+
+def choose_candidates(
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    candidates: Sequence[Sequence[str]],
+    partial: bool = True,
+) -> list[str]:
+    """Fill the gap of each prompt with the candidate that makes the text likeliest.
+
+    Full scoring counts the candidate and all behind it, partial scoring only what stands behind
+    it: how well the candidate explains the rest. Source: Trinh and Le 2018, section 3.1.
+    """
+    starts, ends = [], []
+    for prompt, words in zip(prompts, candidates, strict=True):
+        before, _, rest = prompt.partition(GAP)
+        for word in words:
+            start, end = (before + word, rest) if partial else (before, word + rest)
+            starts.append(start.rstrip())
+            ends.append(start[len(start.rstrip()) :] + end)  # a space belongs to the next token
+    scores = iter(log_likelihoods(model, tokenizer, starts, ends).tolist())
+    return [max([(next(scores), word) for word in words])[1] for words in candidates]
+
+
+def exact_match(answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Score 1.0 for an answer that is the reference, to the letter, else 0.0: (N,)."""
+    return np.array([float(a == r) for a, r in zip(answers, references, strict=True)])
+
+
+def slot_accuracy(summaries: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Score the share of verb, thing and place that a summary has right: (N,), in thirds.
+
+    Shared words such as "a" and "at the" earn nothing. A summary of another form scores 0.
+    """
+    form = re.compile(r"(\w+) an? (\w+) at the (\w+)")
+    scores = []
+    for summary, reference in zip(summaries, references, strict=True):
+        found, wanted = form.fullmatch(summary), form.fullmatch(reference)
+        if not wanted:
+            raise ValueError(
+                f"reference {reference!r} is not of the form 'verb a thing at the place'"
+            )
+        slots = zip(found.groups() if found else (), wanted.groups(), strict=False)
+        scores.append(sum(a == b for a, b in slots) / 3)
+    return np.array(scores)
+
+
+def bootstrap(scores: np.ndarray, n_resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the mean, by drawing as many items again, with replacement.
+
+    Source: Efron and Tibshirani 1993, chapter 13 (percentiles).
+    """
+    draws = np.random.default_rng(seed).integers(len(scores), size=(n_resamples, len(scores)))
+    low, high = np.percentile(scores[draws].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A token that the model wrote, and what else it could have: (token, probability) pairs."""
+
+    text: str
+    candidates: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        return "  ".join(f"{text!r} {p:.2f}" for text, p in self.candidates)
+
+
+@torch.inference_mode()
+def ask(
+    model: GPT, tokenizer: Tokenizer, prompt: str, n_new: int = 24, n_candidates: int = 4
+) -> Iterator[Guess]:
+    """Go on with a prompt, greedily, to the end of its line; yield each token with its rivals.
+
+    Raises ValueError for a prompt that does not fit into the context.
+    """
+    ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
+    idx, cache = torch.tensor([ids], device=model.wte.weight.device), new_cache(model)
+    for _ in range(n_new):
+        p, best = next_logits(model, idx, cache)[0].softmax(dim=-1).topk(n_candidates)  # (n,) each
+        texts = [tokenizer.decode([i]) for i in best.tolist()]
+        if best[0] == tokenizer.end_of_text or texts[0] == "\n":
+            return
+        yield Guess(texts[0], tuple(zip(texts, p.tolist(), strict=True)))
+        idx = best[None, :1]  # (1, 1)
