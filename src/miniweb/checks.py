@@ -18,11 +18,22 @@ from miniweb.grammar import (
     documents,
     grammar_of,
     sentence,
+    with_article,
 )
 from miniweb.korean import CHAT_EVENTS, CHAT_LINES
 from miniweb.world import SMALL, World, is_held_out
 
-TASKS = ("phrase", "sentence", "question", "summary", *READING_QUESTIONS, "cloze", "choice", "gap")
+TASKS = (
+    "phrase",
+    "sentence",
+    "question",
+    "summary",
+    *READING_QUESTIONS,
+    "reading",
+    "cloze",
+    "choice",
+    "gap",
+)
 
 
 class Leak(NamedTuple):
@@ -177,31 +188,31 @@ def test_items(task: str, seed: int, n: int, world: World = SMALL) -> list[Item]
     Args:
         task: One of `TASKS`. `phrase` and `sentence` translate (`the red apple =`); `question` asks
             for a fact that stands in encyclopedia pages only; `summary` ends in `TL;DR:`; `what`,
-            `where` and `who` ask about a passage of `world.n_events` held-out events; `cloze` is a
-            story without its last word, which names one of its two things again; `choice` asks
-            which of two people was at a place; `gap` is a chat line without the word that both
-            sides decide.
+            `where` and `who` ask about a passage of `world.n_events` held-out events; `reading`
+            asks what somebody did in a story of two things, and `cloze` leaves out the last word
+            of one, which names a thing again; `choice` leaves an adjective to its translation,
+            and `gap` a word of chat to both sides.
         seed: A whole number from 0.
         n: How many; the same item may come twice.
         world: The vocabulary.
 
     Raises:
-        ValueError: The task is unknown, or it is `cloze` in a world that does not retell.
+        ValueError: The task is unknown, or `reading` or `cloze` in a world that does not retell.
     """
     if task not in TASKS:
         raise ValueError(f"no task {task!r}: choose from {', '.join(TASKS)}")
-    if task == "cloze" and not world.retells:
-        raise ValueError("no story of this world ends on the thing's name: take one that retells")
+    if task in ("reading", "cloze") and not world.retells:
+        raise ValueError("no story of this world has a second thing: take a world that retells")
     held, seen = grammar_of(world, held_out=True), grammar_of(world)
     draw = Draw(Random(seed).random)
     return [_item(task, draw, held, seen) for _ in range(n)]
 
 
 def _item(task: str, draw: Draw, held: Grammar, seen: Grammar) -> Item:
-    if task in (*READING_QUESTIONS, "choice"):
+    if task in READING_QUESTIONS:
         return _reading_item(task, draw, held)
-    if task == "cloze":
-        return _cloze_item(draw, held)
+    if task in ("reading", "cloze"):
+        return _story_item(task, draw, held)
     if task == "summary":
         body, mark, summary = held.post(draw).partition("TL;DR:")
         return Item(body + mark, summary.strip()) if mark else _item(task, draw, held, seen)
@@ -217,41 +228,39 @@ def _item(task: str, draw: Draw, held: Grammar, seen: Grammar) -> Item:
         return Item(f"{words} =", f"{adjective.korean} {thing.korean}")
     person = draw(seen.people)
     english, korean = sentence(person, draw(seen.deeds[person, thing]), adjective, thing)
-    return Item(f"{english} =", korean)
+    if task == "sentence":
+        return Item(f"{english} =", korean)
+    rivals = [a.english for a in held.world.adjectives if a != adjective]
+    pair = draw.distinct([adjective.english, draw(Table(rivals))], 2)
+    gap = english.replace(f" {adjective.english} ", " ___ ")
+    return Item(f"{gap} = {korean}", adjective.english, tuple(pair))
 
 
-def _cloze_item(draw: Draw, held: Grammar) -> Item:
+def _story_item(task: str, draw: Draw, held: Grammar) -> Item:
     things = {thing.english for thing in held.world.things}
-    while True:  # until the thing is named again, by one who can do something held out with it
+    while True:  # until two things are named, by one who can do something held out with the first
         try:
-            story = held.story(draw)
+            story, event = held.tell(draw)
         except KeyError:
             continue
         body, _, last = story.rstrip(".").rpartition(" ")
-        if last in things:
-            named = [word for word in re.findall(r"\w+", body) if word in things]
-            return Item(body, last, tuple(named))
+        named = tuple(word for word in re.findall(r"\w+", body) if word in things)
+        if len(named) == 2 and task == "cloze":
+            return Item(body, last, named)
+        if len(named) == 2:
+            question, answer = ask(event, "what")
+            return Item(f"{story}\nQ: {question}\nA:", answer, tuple(map(with_article, named)))
 
 
 def _reading_item(kind: str, draw: Draw, held: Grammar) -> Item:
-    n = 2 if kind == "choice" else held.world.n_events
     while True:  # a few people can do with a few things nothing that is held out: draw again
         try:
-            events = held.events(draw, n)
+            events = held.events(draw, held.world.n_events)
         except KeyError:
             continue
-        if kind != "choice":
-            question, answer = ask(draw(Table(events)), kind)
-            return Item(f"{held.passage(draw, events)}\nQ: {question}\nA:", answer)
-        if events[0]["place"] != events[1]["place"]:
-            return _choice_item(draw, held, events)
-
-
-def _choice_item(draw: Draw, held: Grammar, events: list[dict[str, str]]) -> Item:
-    event = draw(Table(events))
-    question, answer = ask({**event, "who": "___"}, "where")
-    prompt = f"{held.passage(draw, events)}\nQ: {question}\nA: {answer}"
-    return Item(prompt, event["who"], tuple(e["who"] for e in events))
+        question, answer = ask(draw(Table(events)), kind)
+        offered = tuple(dict.fromkeys(ask(event, kind)[1] for event in events))
+        return Item(f"{held.passage(draw, events)}\nQ: {question}\nA:", answer, offered)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ RETELLING_ENDS = Table(
 EVENTS = Table(
     ("{who} {did} {thing} at the {place}.", "At the {place}, {who} {did} {thing}."), (3, 1)
 )
+STORY_OR_EVENTS = Table(("story", "events"))  # what questions are about, in a world that retells
 READING_QUESTIONS = {
     "what": ("What did {who} {do}?", "{thing}"),
     "where": ("Where was {who}?", "the {place}"),
@@ -124,6 +125,17 @@ class Document:
 def with_article(words: str) -> str:
     """Put a or an before a noun phrase."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def describe(person: Person, verb: Verb, thing: Word, place: str) -> dict[str, str]:
+    """Return the words of an event, by the names that `EVENTS` and `READING_QUESTIONS` use."""
+    return {
+        "who": person.name,
+        "do": verb.base,
+        "did": verb.past,
+        "thing": with_article(thing.english),
+        "place": place,
+    }
 
 
 def ask(event: Mapping[str, str], kind: str) -> tuple[str, str]:
@@ -201,6 +213,10 @@ class Grammar:
 
     def story(self, draw: Draw) -> str:
         """Write of a person, a place, a thing, a feeling and perhaps a friend."""
+        return self.tell(draw)[0]
+
+    def tell(self, draw: Draw) -> tuple[str, dict[str, str]]:
+        """Write a story; return it with its event."""
         person, thing = draw(self.people), draw(self.things)
         verb = draw(self.deeds[person, thing])
         carried, end = draw(self.story_ends)
@@ -209,16 +225,22 @@ class Grammar:
             words["friend"] = draw(self.friends[person]).name
         if "{other}" in carried + end:
             words["other"] = with_article(draw(self.others[thing]).english)
-        return (
-            f"{draw(WHEN)} {person.name} went to the {draw(self.places).english}{carried}. "
+        when, place = draw(WHEN), draw(self.places).english
+        text = (
+            f"{when} {person.name} went to the {place}{carried}. "
             f"There {person.pronoun} {verb.past} {draw(self.described[thing])}. "
             f"{person.pronoun.title()} was {draw(MOODS[verb.mood])}. {end}"
         ).format(**words)
+        return text, describe(person, verb, thing, place)
 
     def reading(self, draw: Draw) -> str:
-        """Write a passage of events, then questions about it."""
-        events = self.events(draw, draw(UP_TO[self.world.n_events]))
-        passage = self.passage(draw, events)
+        """Write a passage of events, or a story, then questions about it."""
+        if self.world.retells and draw(STORY_OR_EVENTS) == "story":
+            passage, event = self.tell(draw)
+            events = [event]
+        else:
+            events = self.events(draw, draw(UP_TO[self.world.n_events]))
+            passage = self.passage(draw, events)
         questions = tuple(product(events, READING_QUESTIONS))
         asked = draw.distinct(questions, draw(UP_TO[min(self.world.n_questions, len(questions))]))
         return "\n".join([passage, *("Q: {}\nA: {}".format(*ask(e, kind)) for e, kind in asked)])
@@ -236,13 +258,7 @@ class Grammar:
     def event(self, draw: Draw, person: Person, thing: Word) -> dict[str, str]:
         """Choose what a person does with a thing, and where."""
         verb = draw(self.deeds[person, thing])
-        return {
-            "who": person.name,
-            "do": verb.base,
-            "did": verb.past,
-            "thing": with_article(thing.english),
-            "place": draw(self.places).english,
-        }
+        return describe(person, verb, thing, draw(self.places).english)
 
     def encyclopedia(self, draw: Draw) -> str:
         """State true facts about one country or two."""

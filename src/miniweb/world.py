@@ -220,7 +220,7 @@ class World:
 
     `attributes` are the facts told of a country (fields of `Country`); `n_events` and
     `n_questions` are the most events and questions that a passage has; with `retells`, half the
-    stories hold a second thing and end on the name of the first.
+    stories hold a second thing and end on the name of the first, and questions are asked of them.
     """
 
     n_people: int = 10
