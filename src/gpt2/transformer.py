@@ -90,11 +90,32 @@ class DecoderBlock(nn.Module):
         return x
 
 
+def embed(idx: Tensor, wte: nn.Embedding) -> Tensor:
+    """Scale the embeddings to the size of the positions, and add these: (B, T) -> (B, T, C).
+
+    Source: Vaswani et al. 2017, section 3.4.
+    """
+    C = wte.embedding_dim
+    x: Tensor = wte(idx) * math.sqrt(C) + sinusoids(idx.size(1), C, idx.device)
+    return x
+
+
+def init_glorot(module: nn.Module) -> None:
+    """Draw weights so that a layer's output varies about as its input does; zero the biases.
+
+    The paper names no initialization. Source: Glorot and Bengio 2010, section 4.2.1.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)  # times sqrt(C): 1
+
+
 class Transformer(nn.Module):
     """Source ids (B, S) and target ids (B, T) -> logits of the next target token (B, T, n_vocab).
 
-    One table embeds both languages and is the head. Source: Vaswani et al. 2017, section 3;
-    without its dropout.
+    One table embeds both languages and is the head. No dropout. Source: Vaswani et al. 2017.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -105,43 +126,23 @@ class Transformer(nn.Module):
         self.encoder = nn.ModuleList(PostNormBlock(C, H, F.relu, 1e-5) for _ in layers)
         self.decoder = nn.ModuleList(DecoderBlock(C, H) for _ in layers)
         self.apply(init_glorot)
-        nn.init.normal_(self.wte.weight, std=C**-0.5)  # times sqrt(C) it has the size of a sinusoid
-
-    def embed(self, idx: Tensor) -> Tensor:
-        """Scale the embeddings to the size of the positions and add these: (B, T) -> (B, T, C)."""
-        C = self.config.n_embd
-        x: Tensor = self.wte(idx) * math.sqrt(C) + sinusoids(idx.size(1), C, idx.device)
-        return x
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Read a source from both sides: (B, S) -> memory (B, S, C), visible (B, 1, 1, S)."""
-        x, visible = self.embed(source), both_sides(source, self.config.pad)
+        x, visible = embed(source, self.wte), both_sides(source, self.config.pad)
         for block in self.encoder:
             x = block(x, visible=visible)
         return x, visible
 
     def decode(self, target: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
-        """Score what follows each target token: (B, T) -> (B, T, n_vocab).
-
-        Padding at the end of a target needs no mask: it lies in the future of every token.
-        """
-        x = self.embed(target)
+        """Score what follows each target token: (B, T) -> (B, T, n_vocab)."""
+        x = embed(target, self.wte)  # its padding stands at the end: no token sees that far
         for block in self.decoder:
             x = block(x, memory, visible)
         return F.linear(x, self.wte.weight)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         return self.decode(target, *self.encode(source))
-
-
-def init_glorot(module: nn.Module) -> None:
-    """Draw a layer's weights so that its output varies as its input does; zero the biases.
-
-    The paper names no initialization. Source: Glorot and Bengio 2010, section 4.2.1.
-    """
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
 
 
 def smoothed_loss(logits: Tensor, targets: Tensor, pad: int, epsilon: float = 0.1) -> Tensor:
