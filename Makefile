@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BOOK := _config.yml _toc.yml index.md references.bib $(wildcard chapters/*) $(wildcard _assets/*) \
         $(wildcard _ext/*.py) $(wildcard src/*/*.py)
 
-.PHONY: book test lab sync execute check bench
+.PHONY: book test lab sync execute check bench models
 .DELETE_ON_ERROR:
 
 book: .make/book            ## build the book: _build/html/index.html
@@ -29,6 +29,9 @@ check: .venv/ready          ## lint, format, types, and cells against src/
 
 bench: .venv/ready          ## measure against the peers; writes benchmarks/RESULTS.md
 	env -u OMP_WAIT_POLICY $(BIN)/python -m benchmarks
+
+models: .venv/ready         ## train the models of chapter 8, in pieces that survive an interruption
+	$(BIN)/course models
 
 .make/book: .venv/ready $(BOOK)
 	$(BIN)/jupyter-book build . -W -n --keep-going -q

@@ -21,11 +21,16 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser(
         "doctor", help="say whether the course will run here, and how long it takes"
     )
+    models = commands.add_parser(
+        "models", help="train the models of chapter 8, or go on where it stopped; score them"
+    )
+    models.add_argument(
+        "--check", action="store_true", help="only compute the card again from the weights"
+    )
     options = parser.parse_args(arguments)
+    run = {"sync": run_sync, "execute": run_execute, "doctor": run_doctor, "models": run_models}
     try:
-        return {"sync": run_sync, "execute": run_execute, "doctor": run_doctor}[options.command](
-            options
-        )
+        return run[options.command](options)
     except (ValueError, FileNotFoundError) as error:
         print(f"course: {error}", file=sys.stderr)
         return 2
@@ -60,6 +65,19 @@ def run_execute(options: argparse.Namespace) -> int:
             failed = 1
             print(f"{chapter.stem}: a cell failed; the notebook is unchanged\n{error}", flush=True)
     return failed
+
+
+def run_models(options: argparse.Namespace) -> int:
+    """Train, score and describe the models, or name what the card says wrongly."""
+    from course import models
+
+    if not options.check:
+        models.train_all()
+        models.collect()
+        models.write_card()
+    wrong = models.check_card()
+    print("\n".join([f"the card should say: {line}" for line in wrong] or [models.card()]))
+    return 1 if wrong else 0
 
 
 def run_doctor(options: argparse.Namespace) -> int:

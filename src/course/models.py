@@ -29,6 +29,7 @@ from course.chapters import ROOT
 from gpt2.data import DocumentRows, atomic_file
 from gpt2.decoder import GPT, GPTConfig, count_parameters
 from gpt2.prompting import (
+    bootstrap,
     choose_candidates,
     complete,
     exact_match,
@@ -364,3 +365,78 @@ def collect() -> None:
             if source.exists():
                 with atomic_file(FOLDER / f"{size}.safetensors") as file:
                     file.write(source.read_bytes())
+
+
+CARD = """\
+# The models of chapter 8
+
+Small GPT-2s that this project has trained on the miniweb, from random weights, on nothing but the
+next token. They know its {n_people} people and {n_countries} countries and are of no use elsewhere.
+They may be used under the licence of the code.
+
+- **Text**: pages of `miniweb.MEDIUM`, in the shares of `GENRES` in `src/course/models.py`, fresh
+  ones for every step. Every page was searched for held-out combinations before it was used; a run
+  stops at the first one.
+- **Training**: {steps:,} steps of {batch} pages, float32, AdamW, one schedule; seeds {seeds}.
+  `make models` trains them again, `models/results.json` has every run: seed, tokens, seconds,
+  machine, commit, sha256, scores, and scores along the way.
+- **Committed**: of each size the run with the lowest loss on fresh pages; test items had no say.
+
+Scores on {n_items} held-out items a task, from 0 to 1, greedy answers, with 95 % bootstrap
+intervals, beside the best rule that understands nothing. `course models --check` computes all of
+this again from the weights.
+
+| model | seed | parameters | tokens | loss, nats a token | sha256 |
+|---|---|---|---|---|---|
+{files}
+
+{scores}
+"""
+
+
+def interval(scores: np.ndarray) -> str:
+    """Write a mean with its 95 % interval."""
+    low, high = bootstrap(scores)
+    return f"{scores.mean():.3f} ({low:.3f} to {high:.3f})"
+
+
+def card() -> str:
+    """Compute the card from the committed weights: all figures but those of the training itself."""
+    tokenizer = Tokenizer.load(FOLDER)
+    names = [size for size in SIZES if (FOLDER / f"{size}.safetensors").exists()]
+    models = {size: load_model(FOLDER / f"{size}.safetensors") for size in names}
+    runs = {run["sha256"]: run for run in read_results()}
+    files = []
+    for size in names:
+        run = runs[sha256(FOLDER / f"{size}.safetensors")]
+        loss = evaluate(models[size], validation(tokenizer), 100)
+        files.append(
+            f"| `{size}.safetensors` | {run['seed']} | {run['n_parameters']:,} "
+            f"| {run['tokens'] / 1e6:.1f} M | {loss:.3f} | `{run['sha256']}` |"
+        )
+    rows = [f"| task | {' | '.join(names)} | best cheap rule |", "|---" * (len(names) + 2) + "|"]
+    for task in (*TASKS, *LIMITS):
+        cells = [interval(score(task, answers(m, tokenizer, task))) for m in models.values()]
+        rule, value = max(baselines(task).items(), key=lambda pair: pair[1])
+        rows.append(f"| {task} | {' | '.join(cells)} | {value:.3f} ({rule}) |")
+    return CARD.format(
+        n_people=WORLD.n_people,
+        n_countries=WORLD.n_countries,
+        steps=N_STEPS,
+        batch=BATCH_SIZE,
+        seeds=", ".join(map(str, SEEDS)),
+        n_items=N_ITEMS,
+        files="\n".join(files),
+        scores="\n".join(rows),
+    )
+
+
+def write_card() -> None:
+    """Write the card anew."""
+    write_atomic(FOLDER / "README.md", card())
+
+
+def check_card() -> list[str]:
+    """Name each line of the card that the committed weights do not bear out."""
+    written = (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
+    return [line for line in card().splitlines() if line not in written]
