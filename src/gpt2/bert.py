@@ -189,6 +189,7 @@ class MaskedGPT(GPT):
 @torch.no_grad()
 def fill(model: GPT, idx: Tensor, mask: int) -> Tensor:
     """Return the logprobs of the token at each row's first [MASK]: (B, T) -> (B, n_vocab)."""
+    idx = idx.to(model.wte.weight.device)
     place = (idx == mask).int().argmax(dim=1)  # (B,)
     logits: Tensor = model(idx)[torch.arange(len(idx)), place]  # (B, n_vocab)
     return logits.log_softmax(dim=-1)
@@ -208,8 +209,9 @@ def pseudo_logprobs(model: GPT, row: Tensor, special: SpecialTokens) -> Tensor:
     """Return ln p of each text token given all others, masked one at a time: (T,) -> (n_text,)."""
     place = (row < min(special)).nonzero()[:, 0]  # (n_text,)
     masked = row.repeat(len(place), 1)  # (n_text, T): one forward pass for each token
-    masked[torch.arange(len(place)), place] = special.mask
-    return fill(model, masked, special.mask)[torch.arange(len(place)), row[place]]
+    each = torch.arange(len(place), device=row.device)
+    masked[each, place] = special.mask
+    return fill(model, masked, special.mask)[each, row[place]]
 
 
 class Classifier(nn.Module):
