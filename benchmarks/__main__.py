@@ -13,6 +13,7 @@ BENCHMARKS = [
     "bench_generation",
     "bench_tokenizer",
     "bench_miniweb",
+    "bench_prompting",
     "bench_shakespeare",
 ]
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -18,6 +18,7 @@ from reference import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gpt2 import decoder
 from gpt2.decoder import (
     GPT,
     MLP,
@@ -425,3 +426,14 @@ def test_the_ratios_kill_a_wrong_residual_scaling(mutant: Callable[[GPT], None])
 def test_causality_kills_a_leak() -> None:
     with pytest.raises(AssertionError):
         check_causality(leaky, seed=0, position=5, length=9)
+
+
+def test_onednn_stands_back_where_threads_are_limited(monkeypatch):
+    x = torch.zeros(1, requires_grad=True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.delenv("OMP_THREAD_LIMIT", raising=False)
+    free = decoder.onednn_serves(x)
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "2")
+    assert decoder.onednn_serves(x) == free == torch.backends.mkldnn.is_available()
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
+    assert not decoder.onednn_serves(x)

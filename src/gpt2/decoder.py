@@ -1,6 +1,7 @@
 """The decoder stack: GPT-2 in its four sizes. Chapter 5."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,11 +32,15 @@ SIZES = {
 
 
 def onednn_serves(x: Tensor) -> bool:
-    """Say whether a product with x runs in training, on a CPU, in plain float32."""
+    """Say whether a product with x runs in training, on a CPU, in plain float32.
+
+    Not where OMP_THREAD_LIMIT allows fewer threads than PyTorch has: oneDNN then gives NaN.
+    """
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.requires_grad
     special = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
     built_in = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(plain and built_in and not special)
+    limit = int(os.environ.get("OMP_THREAD_LIMIT") or torch.get_num_threads())
+    return bool(plain and built_in and not special and torch.get_num_threads() <= limit)
 
 
 def project(x: Tensor, linear: nn.Linear) -> Tensor:

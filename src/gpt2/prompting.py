@@ -24,12 +24,20 @@ def with_examples(prompt: str, examples: Sequence[tuple[str, str]], separator: s
 
 
 @torch.inference_mode()
-def complete_rows(model: GPT, idx: Tensor, n_new: int) -> Tensor:
-    """Continue rows of one length greedily, with a cache: (B, T) -> (B, n_new)."""
+def complete_rows(model: GPT, idx: Tensor, n_new: int, ends: Sequence[int] = ()) -> Tensor:
+    """Continue rows of one length greedily, with a cache: (B, T) -> (B, n), n <= n_new.
+
+    Stops early once every row has written one of the tokens in `ends`.
+    """
     cache, new = new_cache(model, len(idx)), []
+    going = torch.ones(len(idx), 1, dtype=torch.bool, device=idx.device)
+    last = torch.tensor(ends, device=idx.device)
     for _ in range(n_new):
         idx = choose(next_logits(model, idx, cache), GREEDY)[:, None]  # (B, 1)
         new.append(idx)
+        going &= ~torch.isin(idx, last)
+        if not going.any():
+            break
     return torch.cat(new, dim=1)
 
 
@@ -43,11 +51,12 @@ def complete(model: GPT, tokenizer: Tokenizer, prompts: Sequence[str], n_new: in
     for i, prompt in enumerate(prompts):
         ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
         by_length[len(ids)].append((i, ids))
-    texts = [""] * len(prompts)
+    texts, ends = [""] * len(prompts), [tokenizer.end_of_text, *tokenizer.encode("\n")]
     for group in by_length.values():
         idx = torch.tensor([ids for _, ids in group], device=model.wte.weight.device)
-        for (i, _), new in zip(group, complete_rows(model, idx, n_new).tolist(), strict=True):
-            texts[i] = first_line(tokenizer, new)
+        new = complete_rows(model, idx, n_new, ends).tolist()
+        for (i, _), ids in zip(group, new, strict=True):
+            texts[i] = first_line(tokenizer, ids)
     return texts
 
 
@@ -79,8 +88,10 @@ def log_likelihoods(
     for row, (start, ids) in enumerate(zip(skipped, rows, strict=True)):
         y[row, :start] = IGNORE
         y[row, len(ids) :] = IGNORE  # what follows the end is another question
-    logits = model(x.to(device)).transpose(1, 2)  # (N, n_vocab, T)
-    return -F.cross_entropy(logits, y.to(device), ignore_index=IGNORE, reduction="none").sum(1)
+    asked = (y != IGNORE).to(device)  # (N, T)
+    logits = F.linear(model.hidden(x.to(device))[asked], model.wte.weight)  # (K, n_vocab)
+    losses = F.cross_entropy(logits, y.to(device)[asked], reduction="none")  # (K,)
+    return -torch.zeros(len(rows), device=device).index_add(0, asked.nonzero()[:, 0], losses)
 
 
 def choose_candidates(
