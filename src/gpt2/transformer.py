@@ -221,6 +221,16 @@ def train_step(
     return loss.detach()
 
 
+@torch.no_grad()
+def load_mean(model: nn.Module, states: Sequence[dict[str, Tensor]]) -> None:
+    """Give a model the mean of several states of itself, in place.
+
+    Source: Vaswani et al. 2017, section 6.1, where it is the last 5 checkpoints.
+    """
+    for name, p in model.named_parameters():
+        p.copy_(torch.stack([state[name] for state in states]).mean(dim=0))
+
+
 @torch.inference_mode()
 def greedy_search(model: Transformer, source: Tensor, n_new: int) -> Tensor:
     """Translate a batch, always by the likeliest token: (B, S) -> (B, T <= n_new), then padding."""
