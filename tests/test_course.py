@@ -12,7 +12,7 @@ import pytest
 from course import chapters, doctor, maps, sync
 from course.__main__ import main
 from course.chapters import CHAPTERS, ROOT, written
-from course.execute import execute
+from course.execute import FRONT_PAGE, execute, figure
 from course.notebooks import normalize, read_notebook, write_notebook
 
 IGNORE_TAG = "nbval-ignore-output"
@@ -192,6 +192,14 @@ def test_figures_have_caption_name_and_alt_text():
             assert f"`{figure['name']}`" in text, f"no sentence refers to {figure['name']}"
             names[figure["name"]] += 1
     assert max(names.values()) == 1, names.most_common(1)
+
+
+def test_the_front_page_shows_the_figures_of_the_chapters():
+    page = (ROOT / "index.md").read_text(encoding="utf-8")
+    for name, path in FRONT_PAGE.items():
+        drawn = [figure(read_notebook(chapter.path), name) for chapter in written()]
+        assert [picture for picture in drawn if picture] == [path.read_bytes()], name
+        assert f"_assets/{path.name}" in page
 
 
 def test_normalizing_twice_changes_nothing(tmp_path):

@@ -2,14 +2,17 @@
 
 import os
 import time
+from base64 import b64decode
 
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 from course import doctor
-from course.chapters import Chapter
+from course.chapters import ROOT, Chapter
 from course.notebooks import read_notebook, write_notebook
 
 CELL_TIMEOUT_SECONDS = 600
+FRONT_PAGE = {"fig-zero-shot-size": ROOT / "_assets" / "zero-shot.png"}
 
 
 def execute(chapter: Chapter) -> float:
@@ -37,4 +40,17 @@ def execute(chapter: Chapter) -> float:
         "training_steps_per_second": round(steps_per_second),
     }
     write_notebook(notebook, chapter.path)
+    for name, path in FRONT_PAGE.items():
+        if picture := figure(notebook, name):
+            path.write_bytes(picture)
     return seconds
+
+
+def figure(notebook: NotebookNode, name: str) -> bytes:
+    """Return the PNG of a named figure, or nothing if the notebook does not draw it."""
+    for cell in notebook.cells:
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    return b64decode(output.data["image/png"])
+    return b""
