@@ -137,3 +137,10 @@ def test_a_run_goes_on_where_it_was_stopped(small, monkeypatch):
     ]
     assert [row["tokens"] for row in logs[0]] == [row["tokens"] for row in logs[1]]
     assert models.done_steps("0.1M", 1) == 130 and models.estimate([("0.1M", 1)]) == 0
+
+
+def test_a_run_that_is_written_down_is_not_trained_again(small, monkeypatch, capsys):
+    monkeypatch.setattr(models, "read_results", lambda: RESULTS)
+    models.train_all()
+    assert f"0 of {len(RESULTS)} runs to do" in capsys.readouterr().out
+    assert not (small / "runs").exists()

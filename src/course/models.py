@@ -252,15 +252,19 @@ def keep_weights(checkpoint: Path, path: Path) -> None:
 
 
 def train_all(sizes: Sequence[str] = tuple(SIZES), seeds: Sequence[int] = SEEDS) -> None:
-    """Train every model that is not finished, as many at a time as there are cores."""
+    """Train every model that results.json does not hold yet, as many at a time as there are cores.
+
+    A run that was interrupted goes on. To train all again, move results.json away.
+    """
     if not (FOLDER / "vocab.bpe").exists():
         texts = (page.text for page in islice(documents(0), 15_000))
         Tokenizer.train(texts, N_MERGES).save(FOLDER)
-    todo = [(size, seed) for seed in seeds for size in reversed(sizes)]
+    known = {(run["size"], run["seed"]) for run in read_results()}
+    every = [(size, seed) for seed in seeds for size in reversed(sizes)]
+    todo = [run for run in every if run not in known]
     n = os.cpu_count() or 1
-    print(
-        f"{len(todo)} runs of {N_STEPS} steps, {n} at a time: {estimate(todo) / n / 3600:.1f} hours"
-    )
+    hours = estimate(todo) / n / 3600
+    print(f"{len(todo)} of {len(every)} runs to do, {n} at a time: {hours:.1f} hours", flush=True)
     with ProcessPoolExecutor(n, get_context("spawn")) as pool:
         for done in as_completed([pool.submit(train_run, *run) for run in todo]):
             print(f"{done.result()}: done", flush=True)
