@@ -1,9 +1,13 @@
 """The command line of the course: `course --help`."""
 
 import argparse
+import subprocess
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from course import chapters, doctor
+from course.sandbox import OPT_OUT
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,13 +31,56 @@ def main(arguments: list[str] | None = None) -> int:
     models.add_argument(
         "--check", action="store_true", help="only compute the card again from the weights"
     )
+    mutants = commands.add_parser(
+        "mutants", help="run every wrong answer against the tests of its exercise; list survivors"
+    )
+    mutants.add_argument("chapter", nargs="*", help="default: all")
+    check = commands.add_parser("check", help="run your exercises and say what is still wrong")
+    check.add_argument("chapter", help="4, 04_attention, attention, or a notebook file")
+    teaching(commands)
     options = parser.parse_args(arguments)
-    run = {"sync": run_sync, "execute": run_execute, "doctor": run_doctor, "models": run_models}
+    run = globals()[f"run_{options.command.replace('-', '_')}"]
     try:
-        return run[options.command](options)
+        return int(run(options))
     except (ValueError, FileNotFoundError) as error:
         print(f"course: {error}", file=sys.stderr)
         return 2
+
+
+def teaching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the instructor's commands."""
+    release = commands.add_parser("release", help="teach: write exercises/ out of solutions/")
+    release.add_argument("--force", action="store_true", help="keep work in exercises/ as a copy")
+    new_class = commands.add_parser("new-class", help="teach: make a class, or add students to it")
+    new_class.add_argument(
+        "roster", help="a CSV with a column `id`, or Canvas's or Moodle's export"
+    )
+    collect = commands.add_parser("collect", help="teach: take submissions from a folder or a zip")
+    collect.add_argument("chapter")
+    collect.add_argument("source", help="what the learning system gave you")
+    grade = commands.add_parser("grade", help="teach: grade what has been handed in")
+    grade.add_argument("chapter")
+    grade.add_argument("--student", action="append", help="only this one; may be repeated")
+    grade.add_argument("--workers", type=int, default=2, help="processes at a time (default: 2)")
+    grade.add_argument("--seconds", type=float, default=180, help="for one submission (180)")
+    grade.add_argument("--again", action="store_true", help="grade anew what is graded")
+    grade.add_argument(
+        f"--{OPT_OUT}",
+        action="store_true",
+        help="run submissions WITHOUT the sandbox: any of them can then do what its name says",
+    )
+    review = commands.add_parser("review", help="teach: what needs a person, and the formgrader")
+    review.add_argument("chapter")
+    review.add_argument("--accept", metavar="STUDENT", help="you have looked; the marks stand")
+    review.add_argument("--note", default="", help="with --accept: what you found")
+    review.add_argument("--open", action="store_true", help="start JupyterLab at the formgrader")
+    feedback = commands.add_parser("feedback", help="teach: write the students' pages")
+    feedback.add_argument("chapter")
+    feedback.add_argument("--everyone", action="store_true", help="also those that need review")
+    export = commands.add_parser("export", help="teach: write the marks as CSV")
+    export.add_argument("chapter", nargs="+")
+    export.add_argument("--format", default="plain", help="plain (default), canvas or moodle")
+    export.add_argument("--out", help="a file; default: to the screen")
 
 
 def run_sync(options: argparse.Namespace) -> int:
@@ -80,6 +127,32 @@ def run_models(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def run_mutants(options: argparse.Namespace) -> int:
+    """List exercise, wrong answer and the test that kills it; exit 1 on a survivor."""
+    import torch
+
+    from course import exercises, mutants
+
+    torch.set_num_threads(1)
+    paths = exercises.sources()
+    if options.chapter:
+        wanted = [chapters.find(name) for name in options.chapter]
+        paths = [exercises.path_of(chapter, chapters.ROOT / "solutions") for chapter in wanted]
+    lines = [line for path in paths for line in print_each(mutants.report(path))]
+    wrong = sum(bad for _, bad in lines)
+    print(f"{wrong} to mend" if wrong else "no survivor")
+    return int(wrong > 0)
+
+
+def print_each(lines: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """Print lines as they come, and return them."""
+    found = []
+    for line, bad in lines:
+        print(line, flush=True)
+        found.append((line, bad))
+    return found
+
+
 def run_doctor(options: argparse.Namespace) -> int:
     """Print the report; exit 1 if anything in it needs a cure."""
     findings = doctor.examine()
@@ -89,6 +162,118 @@ def run_doctor(options: argparse.Namespace) -> int:
     cures = [f"{finding.what}: {finding.cure}" for finding in findings if finding.cure]
     print("\nThe course will run here." if not cures else "\nTo do first:\n" + "\n".join(cures))
     return 1 if cures else 0
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Print a verdict for each exercise; exit 1 unless all pass."""
+    from course.check import check
+
+    return check(options.chapter)
+
+
+def run_release(options: argparse.Namespace) -> int:
+    """Release, and say what is new."""
+    from course.release import release
+
+    changed = release(options.force)
+    print("\n".join(changed) or "the exercises are up to date")
+    return 0
+
+
+def run_new_class(options: argparse.Namespace) -> int:
+    """Make or extend the class, and register its assignments."""
+    from course.classroom import class_folder, new_class
+    from course.release import release
+
+    students = new_class(Path(options.roster))
+    release()
+    print(
+        f"{len(students)} students in {class_folder()}; hand out exercises/, then `course collect`"
+    )
+    return 0
+
+
+def run_collect(options: argparse.Namespace) -> int:
+    """Collect; exit 1 if something could not be told apart."""
+    from course.collect import collect
+
+    lines, problems = collect(options.chapter, Path(options.source))
+    print("\n".join(lines))
+    print(f"\n{len(lines)} students handed in.")
+    if problems:
+        print("\nNot collected, still where it was:\n" + "\n".join(problems))
+    return int(bool(problems))
+
+
+def run_grade(options: argparse.Namespace) -> int:
+    """Grade and print the table; exit 1 if a submission failed."""
+    import os
+
+    from course import grading
+    from course.sandbox import SandboxMissing
+
+    if options.workers < 1:
+        raise ValueError("--workers must be at least 1")
+    if vars(options)[OPT_OUT.replace("-", "_")]:
+        os.environ["COURSE_UNSANDBOXED"] = OPT_OUT
+        print("WITHOUT A SANDBOX: " + OPT_OUT.replace("-", " "), flush=True)
+    try:
+        results = grading.grade(
+            options.chapter, options.student, options.workers, options.again, options.seconds,
+            say=lambda text: print(text, flush=True),
+        )  # fmt: skip
+    except SandboxMissing as error:
+        print(f"course: {error}", file=sys.stderr)
+        return 2
+    graded = {result.student for result in results}
+    print("\n" + grading.table([r for r in grading.standings(options.chapter)
+                                if not options.student or r.student in graded]))  # fmt: skip
+    return int(any(result.status == grading.FAILED for result in results))
+
+
+def run_review(options: argparse.Namespace) -> int:
+    """List what needs a person; accept a flagged submission; open the formgrader."""
+    from course import classroom, grading
+
+    if options.accept:
+        grading.accept(options.chapter, options.accept, options.note)
+    name = classroom.assignment(options.chapter)[0]
+    waiting = [r for r in grading.standings(name) if r.status in (grading.REVIEW, grading.FAILED)]
+    print(grading.table(waiting) if waiting else "nothing needs a person")
+    if options.open:
+        return subprocess.call(
+            [sys.executable, "-m", "jupyter", "lab", "--ServerApp.default_url=/formgrader"],
+            cwd=chapters.ROOT,
+        )
+    if waiting:
+        print(f"\nMark written answers: course review {name} --open")
+        print(f'A flag you have looked into: course review {name} --accept STUDENT --note "..."')
+    return 0
+
+
+def run_feedback(options: argparse.Namespace) -> int:
+    """Write feedback and say who gets none."""
+    from course.marks import feedback
+
+    pages, without = feedback(options.chapter, options.everyone)
+    print("\n".join(map(str, pages)))
+    print(f"\n{len(pages)} pages.")
+    if without:
+        print("No page yet:\n" + "\n".join(without))
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Export marks."""
+    from course.marks import export
+    from course.notebooks import write_text
+
+    text = export(options.chapter, options.format)
+    if options.out:
+        write_text(Path(options.out), text)
+    else:
+        print(text, end="")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,284 @@
+"""Where a class lives: the folders, nbgrader's configuration, the roster, the assignments.
+
+`solutions/` is the source and `exercises/` what students get. All else of a class (submissions,
+marks, feedback) stands under `grading/`, which git ignores. An instructor who wants hidden tests to
+be hidden sets COURSE_SOLUTIONS to a private folder: a chapter that is there takes the place of the
+public one, and students then get `grading/release/`.
+"""
+
+import csv
+import io
+import logging
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from traitlets.config import Config
+
+from course import sandbox
+from course.chapters import ROOT, find
+from course.exercises import path_of
+from course.notebooks import write_text
+
+CELL_SECONDS = 20
+NBGRADER_LOGGERS = ("traitlets", "course.nbgrader")
+
+
+def class_folder() -> Path:
+    """Return the folder of the class."""
+    return ROOT / "grading"
+
+
+def private_sources() -> Path | None:
+    """Return the instructor's private folder of sources, if there is one.
+
+    Raises FileNotFoundError if COURSE_SOLUTIONS names no folder.
+    """
+    name = os.environ.get("COURSE_SOLUTIONS")
+    if not name:
+        return None
+    folder = Path(name).expanduser().resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"COURSE_SOLUTIONS names {folder}, which is no folder: mend or unset it"
+        )
+    return folder
+
+
+def source_folder() -> Path:
+    """Return the folder of the sources in force: solutions/, or with private ones over them."""
+    return class_folder() / "source" if private_sources() else ROOT / "solutions"
+
+
+def release_folder() -> Path:
+    """Return the folder of what students get."""
+    return class_folder() / "release" if private_sources() else ROOT / "exercises"
+
+
+def overlay() -> Path:
+    """Bring the sources in force up to date and return their folder.
+
+    Raises ValueError if a private folder has a notebook that the course does not know.
+    """
+    private, target = private_sources(), source_folder()
+    if private is None:
+        return target
+    for path in private.glob("*/*.ipynb"):
+        if not (ROOT / "solutions" / path.relative_to(private)).exists():
+            raise ValueError(
+                f"{path} takes the place of nothing: name it as in solutions/, for example "
+                "04_attention/attention.ipynb"
+            )
+    fresh = target.with_name("source.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(ROOT / "solutions", fresh)
+    for path in private.glob("*/*.ipynb"):
+        shutil.copyfile(path, fresh / path.relative_to(private))
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+    return target
+
+
+def relative(path: Path) -> str:
+    """Write a path as nbgrader wants it: from the root of the course where it is below it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def configure(c: Config) -> Config:
+    """Fill in nbgrader's configuration: the folders, the sandbox, what our own steps replace."""
+    c.CourseDirectory.root = str(ROOT)
+    c.CourseDirectory.course_id = "gpt2-course"
+    c.CourseDirectory.source_directory = relative(source_folder())
+    c.CourseDirectory.release_directory = relative(release_folder())
+    for step in ("submitted", "autograded", "feedback"):
+        setattr(c.CourseDirectory, f"{step}_directory", relative(class_folder() / step))
+    c.CourseDirectory.db_url = f"sqlite:///{class_folder() / 'gradebook.db'}?timeout=60"
+    c.CourseDirectory.ignore = [".ipynb_checkpoints", "__pycache__"]
+    c.OverwriteCells.add_missing_cells = True
+    c.Execute.timeout = CELL_SECONDS
+    c.LimitOutput.max_lines = 500
+    steps = "course.submissions"
+    c.Autograde.sanitize_preprocessors = [
+        "nbgrader.preprocessors.ClearOutput",
+        f"{steps}.RestoreCells",
+        "nbgrader.preprocessors.DeduplicateIds",
+        "nbgrader.preprocessors.OverwriteKernelspec",
+        "nbgrader.preprocessors.OverwriteCells",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+    c.Autograde.autograde_preprocessors = [
+        f"{steps}.SandboxedExecute",
+        "nbconvert.preprocessors.ClearMetadataPreprocessor",
+        "nbgrader.preprocessors.LimitOutput",
+        "nbgrader.preprocessors.SaveAutoGrades",
+        "nbgrader.preprocessors.AssignLatePenalties",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+    c.GenerateFeedback.preprocessors = [
+        "nbgrader.preprocessors.GetGrades",
+        f"{steps}.HideHiddenTests",
+        "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
+    ]
+    return c
+
+
+def course_directory(c: Config | None = None, **settings: str) -> Any:
+    """Return nbgrader's view of the folders; `settings` are its traits, such as student_id."""
+    from nbgrader.coursedir import CourseDirectory
+
+    c = c or configure(Config())
+    for name, value in settings.items():
+        setattr(c.CourseDirectory, name, value)
+    return CourseDirectory(config=c)
+
+
+def gradebook() -> Any:
+    """Open the gradebook; a context manager.
+
+    Raises FileNotFoundError if there is no class yet.
+    """
+    from nbgrader.api import Gradebook
+
+    if not (class_folder() / "gradebook.db").exists():
+        raise FileNotFoundError("there is no class yet: run `course new-class roster.csv`")
+    return Gradebook(configure(Config()).CourseDirectory.db_url, "gpt2-course")
+
+
+@dataclass(frozen=True)
+class Student:
+    """A line of the roster. `id` names folders; `lms_id` is the learning system's own number."""
+
+    id: str
+    first_name: str = ""
+    last_name: str = ""
+    email: str = ""
+    lms_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the full name, or the id where there is none."""
+        return f"{self.first_name} {self.last_name}".strip() or self.id
+
+
+HEADERS = {  # what Canvas, Moodle and people call the columns
+    "id": ("id", "student id", "student_id", "id number", "sis login id", "username", "login"),
+    "first_name": ("first_name", "first name", "given name"),
+    "last_name": ("last_name", "last name", "surname", "family name"),
+    "email": ("email", "email address", "e-mail"),
+    "lms_id": ("lms_id", "lms id", "identifier", "canvas id", "moodle id"),
+    "name": ("student", "student name", "name", "full name"),
+}
+
+
+def read_roster(path: Path) -> list[Student]:
+    """Read a roster: a CSV with a column `id`, or the export of Canvas or Moodle.
+
+    Raises ValueError that names the line and the cure.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{path} has no students: write a header `id,first_name,last_name,email`")
+    canvas = "SIS Login ID" in rows[0]
+    students: list[Student] = []
+    for number, row in enumerate(rows, start=2):
+        low = {(key or "").strip().lower(): (value or "").strip() for key, value in row.items()
+               if isinstance(value, str)}  # fmt: skip
+        if canvas:  # its ID is the number in file names; its first row may hold "Points Possible"
+            low["lms_id"] = low.pop("id", "")
+            if low.get("student", "").startswith("Points Possible") or not low["sis login id"]:
+                continue
+        found = {field: next((low[n] for n in names if low.get(n)), "")
+                 for field, names in HEADERS.items()}  # fmt: skip
+        full = found.pop("name")
+        if full and not found["last_name"]:
+            last, comma, first = full.partition(",")
+            if not comma:
+                first, _, last = full.rpartition(" ")
+            found["first_name"], found["last_name"] = first.strip(), last.strip()
+        if not found["id"]:
+            raise ValueError(f"{path}, line {number}: no id; the header needs a column `id`")
+        students.append(Student(**{**found, "id": check_id(found["id"], f"{path}, line {number}")}))
+    twice = {s.id for s in students if sum(o.id == s.id for o in students) > 1}
+    if twice:
+        raise ValueError(f"{path} has {', '.join(sorted(twice))} twice: an id is one student's")
+    return students
+
+
+def check_id(name: str, where: str) -> str:
+    """Return an id if it can name a folder.
+
+    Raises ValueError if it cannot.
+    """
+    safe = name.replace("-", "").replace("_", "").replace(".", "").replace("@", "")
+    if not safe.isascii() or not safe.isalnum() or name.startswith((".", "-")):
+        raise ValueError(
+            f"{where}: {name!r} cannot name a folder: use letters, digits, and - _ . @ inside"
+        )
+    return name
+
+
+def roster() -> list[Student]:
+    """Return the students of the class.
+
+    Raises FileNotFoundError if there is no class yet.
+    """
+    path = class_folder() / "roster.csv"
+    if not path.exists():
+        raise FileNotFoundError("there is no class yet: run `course new-class roster.csv`")
+    return read_roster(path)
+
+
+def new_class(path: Path) -> list[Student]:
+    """Make the class, or bring its roster up to date; nobody who is in it is ever removed.
+
+    Returns the students. Raises ValueError or FileNotFoundError if the roster cannot be read.
+    """
+    from nbgrader.api import Gradebook
+
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}: write a CSV with a column `id`")
+    known = {s.id: s for s in roster()} if (class_folder() / "roster.csv").exists() else {}
+    known |= {s.id: s for s in read_roster(path)}
+    class_folder().mkdir(exist_ok=True)
+    here = str(Path(sys.executable).parent)  # nbgrader makes its tables by calling `alembic`
+    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])
+    with Gradebook(configure(Config()).CourseDirectory.db_url, "gpt2-course") as book:
+        for student in known.values():
+            names = {k: v for k, v in asdict(student).items() if k not in ("id", "lms_id") and v}
+            book.update_or_create_student(student.id, **names)
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(Student)], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(student) for student in known.values())
+    write_text(class_folder() / "roster.csv", text.getvalue())
+    return list(known.values())
+
+
+def assignment(name: str) -> tuple[str, str]:
+    """Return the names of a chapter's assignment and of its notebook.
+
+    Raises ValueError with the names there are.
+    """
+    path = path_of(find(name), source_folder())
+    if not path.exists() and not path_of(find(name), ROOT / "solutions").exists():
+        raise ValueError(f"chapter {name} has no exercises")
+    return path.parent.name, path.stem
+
+
+def quiet_log(path: Path | None = None) -> None:
+    """Send what nbgrader says to a file, or nowhere."""
+    for name in NBGRADER_LOGGERS:
+        log = logging.getLogger(name)
+        log.handlers = [logging.FileHandler(path) if path else logging.NullHandler()]
+        log.propagate = False
+
+
+def describe_sandbox() -> str:
+    """Say in a line how submissions will be run."""
+    if sandbox.opted_out():
+        return f"WITHOUT A SANDBOX ({sandbox.OPT_OUT})"
+    return "in a sandbox (bubblewrap)"

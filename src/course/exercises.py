@@ -1,0 +1,141 @@
+"""What an exercise notebook is made of: answers, checks, tests, points.
+
+A notebook `solutions/04_attention/attention.ipynb` holds exercises, each under a heading such as
+`## 1. A mask with a short memory (easy, 2 points, 5 minutes)`. nbgrader's metadata tells its cells
+apart: an *answer* is the learner's, a *test* gives points, a *written* answer is graded by a
+person, and everything else is locked, so that grading restores it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from course.chapters import ROOT, Chapter, written
+from course.notebooks import read_notebook
+
+HEADING = re.compile(
+    r"^## (?P<number>\d+)\. (?P<title>.+) "
+    r"\((?P<level>easy|medium|hard), (?P<points>\d+) points?, (?P<minutes>\d+) minutes\)$",
+    re.MULTILINE,
+)
+HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS\n(.*?)### END HIDDEN TESTS\n?", re.DOTALL)
+KINDS = ("misconception", "written", "find-the-bug")
+
+
+@dataclass
+class Exercise:
+    """One exercise: its heading, and the cells that belong to it in their order."""
+
+    number: int
+    title: str
+    level: str
+    points: int
+    minutes: int
+    kinds: list[str]
+    cells: list[NotebookNode] = field(default_factory=list)
+
+    def having(self, role_: str) -> list[NotebookNode]:
+        """Return the cells of one role: answer, test, written or locked."""
+        return [cell for cell in self.cells if role(cell) == role_]
+
+    @property
+    def name(self) -> str:
+        """Return the name that the learner defines, or that of the test."""
+        cells = self.having("answer") or self.having("test")
+        return str(cells[0].metadata.nbgrader.grade_id)
+
+
+def path_of(chapter: Chapter, folder: Path) -> Path:
+    """Return where a chapter's exercise notebook stands below solutions/ or exercises/."""
+    return folder / chapter.stem / f"{chapter.stem[3:]}.ipynb"
+
+
+def sources(folder: Path = ROOT / "solutions") -> list[Path]:
+    """Return the exercise notebooks of the written chapters, in their order."""
+    paths = [path_of(chapter, folder) for chapter in written()]
+    return [path for path in paths if path.exists()]
+
+
+def role(cell: NotebookNode) -> str:
+    """Say what a cell is: answer, test, written, locked, or nothing ("")."""
+    grading = cell.metadata.get("nbgrader", {})
+    match bool(grading.get("grade")), bool(grading.get("solution")):
+        case True, True:
+            return "written"
+        case True, False:
+            return "test"
+        case False, True:
+            return "answer"
+    return "locked" if grading.get("locked") else ""
+
+
+def grade_id(cell: NotebookNode) -> str:
+    """Return nbgrader's name of a cell, or nothing."""
+    return str(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
+
+
+@lru_cache(maxsize=64)
+def notebook_at(path: Path, changed: int) -> NotebookNode:
+    """Read a notebook once for each time that it changes."""
+    return read_notebook(path)
+
+
+def notebook_of(path: Path) -> NotebookNode:
+    """Return the notebook at a path; do not change what you get."""
+    return notebook_at(path, path.stat().st_mtime_ns)
+
+
+def exercises(notebook: NotebookNode) -> list[Exercise]:
+    """Cut a notebook at the headings of its exercises; the end after the last `## ` is left out."""
+    found: list[Exercise] = []
+    inside = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            heading = HEADING.search(cell.source)
+            inside = bool(heading)
+            if heading:
+                kinds = [tag for tag in cell.metadata.get("tags", []) if tag in KINDS]
+                number, points, minutes = (int(heading[k]) for k in ("number", "points", "minutes"))
+                found.append(
+                    Exercise(number, heading["title"], heading["level"], points, minutes, kinds)
+                )
+        if inside:
+            found[-1].cells.append(cell)
+    return found
+
+
+def test_source(cell: NotebookNode, part: str) -> str:
+    """Return the source of a test cell: "all", its "visible" or its "hidden" part."""
+    if part == "hidden":
+        return "".join(HIDDEN.findall(cell.source))
+    return HIDDEN.sub("", cell.source) if part == "visible" else str(cell.source)
+
+
+def run(
+    notebook: NotebookNode,
+    part: str = "all",
+    replaced: dict[str, object] | None = None,
+) -> Iterator[tuple[NotebookNode, Exception | None]]:
+    """Run a notebook as plain Python in one namespace; yield each code cell and what it raised.
+
+    A cell that raises is noted and the next one runs, as in grading. `part` says what of the tests
+    runs; `replaced` maps the name of an answer to what takes its place once its cell has run.
+    """
+    namespace: dict[str, object] = {"__name__": "exercise"}
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or grade_id(cell) == "summary":
+            continue
+        source = test_source(cell, part) if role(cell) == "test" else cell.source
+        error = None
+        try:
+            exec(compile(source, f"<{grade_id(cell) or cell.id}>", "exec"), namespace)
+        except Exception as caught:
+            error = caught
+        name = grade_id(cell)
+        if replaced and role(cell) == "answer" and name in replaced:
+            namespace[name] = replaced[name]
+        yield cell, error

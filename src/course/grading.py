@@ -1,0 +1,479 @@
+"""Grade a class: a process a student, an outer timeout, a named status for every submission.
+
+nbgrader does the grading; this module decides what it gets and what became of it. Each result is a
+small file under `grading/status/`, written once, so a run that was stopped goes on where it was and
+nothing is graded twice unless it is asked for or a student has handed in something new.
+"""
+
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from course import replay, sandbox
+from course.classroom import (
+    assignment,
+    class_folder,
+    configure,
+    course_directory,
+    gradebook,
+    overlay,
+    quiet_log,
+    release_folder,
+    roster,
+    source_folder,
+)
+from course.exercises import exercises, grade_id, notebook_of, role
+from course.notebooks import write_text
+from course.submissions import (
+    BadSubmission,
+    SandboxedExecute,
+    own_cells,
+    read_submission,
+    reserved_names,
+    restore,
+    scan,
+)
+
+SUBMISSION_SECONDS = 180
+GRADED, REVIEW, FAILED, MISSING = "graded", "needs review", "failed", "no submission"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a submission; `why` calls for a person, `notes` are for information."""
+
+    student: str
+    assignment: str
+    status: str
+    why: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    score: float | None = None
+    max_score: float | None = None
+    seconds: float = 0.0
+    fingerprint: str = ""
+    accepted: str = ""
+
+
+# --- Files -----------------------------------------------------------------------------------
+
+
+def status_path(chapter: str, student: str) -> Path:
+    """Return where the result of a student stands."""
+    return class_folder() / "status" / chapter / f"{student}.json"
+
+
+def read_result(chapter: str, student: str) -> Result | None:
+    """Return a stored result, or None."""
+    path = status_path(chapter, student)
+    return Result(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def store(result: Result) -> Result:
+    """Write a result down, whole or not at all."""
+    path = status_path(result.assignment, result.student)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
+    return result
+
+
+def submitted(chapter: str) -> list[str]:
+    """Return the students who have handed something in."""
+    folders = (class_folder() / "submitted").glob(f"*/{chapter}")
+    return sorted(folder.parent.name for folder in folders if folder.is_dir())
+
+
+def fingerprint(folder: Path, source: Path) -> str:
+    """Return a hash of what was handed in and of the exercise that it is graded against."""
+    digest = hashlib.sha256()
+    for path in [*sorted(folder.rglob("*")), source]:
+        digest.update(str(path.relative_to(folder) if path != source else "source").encode())
+        if path.is_symlink():
+            digest.update(os.readlink(path).encode())
+        elif path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:20]
+
+
+def find_notebook(folder: Path, name: str) -> tuple[Path, list[str]]:
+    """Return the notebook to grade in a submission, and a note if it was renamed.
+
+    Raises BadSubmission if there is none, or more than one that it could be.
+    """
+    if (folder / f"{name}.ipynb").exists():
+        return folder / f"{name}.ipynb", []
+    others = sorted(
+        path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+    )
+    if len(others) == 1:
+        return others[0], [f"renamed: {others[0].name} is taken as {name}.ipynb"]
+    files = ", ".join(sorted(path.name for path in folder.rglob("*") if path.is_file())[:5])
+    there = f"found {files}" if files else "the folder is empty"
+    raise BadSubmission(f"no notebook {name}.ipynb ({there}): hand in the notebook under its name")
+
+
+# --- One submission --------------------------------------------------------------------------
+
+
+def grade_one(chapter: str, name: str, student: str, ours: replay.Log) -> Result:
+    """Grade one submission; runs in a process of its own. `ours` is what the instructor's answers
+    return in the tests."""
+    start = time.perf_counter()
+    folder = class_folder() / "submitted" / student / chapter
+    source = source_of(chapter, name)
+    mark = fingerprint(folder, source)
+    template = notebook_of(release_folder() / chapter / f"{name}.ipynb")
+
+    def result(status: str, **rest: Any) -> Result:
+        seconds = round(time.perf_counter() - start, 2)
+        return Result(student, chapter, status, fingerprint=mark, seconds=seconds, **rest)
+
+    try:
+        path, notes = find_notebook(folder, name)
+        notebook, remarks = restore(read_submission(path), template)
+    except BadSubmission as error:
+        return result(FAILED, why=[str(error)])
+    if len(remarks) > 6:
+        remarks = [*remarks[:5], f"{len(remarks) - 5} more cells were made good"]
+    notes += remarks
+    why = [f"the code {sign}" for sign in scan(own_cells(notebook), reserved_names(template))]
+    try:
+        autograde(chapter, name, student, notebook, folder)
+    except Exception as error:
+        forget(chapter, student)
+        trouble = (
+            SandboxedExecute.trouble or f"could not be graded: {type(error).__name__}: {error}"
+        )
+        return result(FAILED, why=[trouble, *why], notes=notes)
+    if SandboxedExecute.flooded:
+        why.append("printed more than a megabyte; the rest was cut")
+    graded = notebook_of(class_folder() / "autograded" / student / chapter / f"{name}.ipynb")
+    late = timed_out(graded)
+    notes += [f"{cell} ran out of time" for cell in late.values()]
+    score, full, perfect = marks(chapter, name, student)
+    if perfect:
+        tests = notebook_of(source)
+        theirs = replay.in_second_process(replay.cells_to_run(notebook, tests, perfect, set(late)))
+        why += replay.differences(ours, theirs, perfect, replay.free_answers(tests))
+    return result(REVIEW if why else GRADED, why=why, notes=notes, score=score, max_score=full)
+
+
+def source_of(chapter: str, name: str) -> Path:
+    """Return the source notebook in force."""
+    return source_folder() / chapter / f"{name}.ipynb"
+
+
+def autograde(chapter: str, name: str, student: str, notebook: Any, folder: Path) -> None:
+    """Let nbgrader grade a restored notebook.
+
+    nbgrader sees that notebook alone: what else a student handed in, such as a torch.py, stays
+    where it was put. Raises what nbgrader raises.
+    """
+    from nbgrader.converters import Autograde
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="course-") as scratch:
+        stage = Path(scratch) / student / chapter
+        stage.mkdir(parents=True)
+        nbformat.write(notebook, stage / f"{name}.ipynb")
+        if (folder / "timestamp.txt").is_file() and not (folder / "timestamp.txt").is_symlink():
+            shutil.copyfile(folder / "timestamp.txt", stage / "timestamp.txt")
+        config = configure(Config())
+        settings = {"student_id": student, "assignment_id": chapter}
+        directory = course_directory(config, **settings, submitted_directory=scratch)
+        Autograde(coursedir=directory, config=config, force=True).start()
+
+
+def forget(chapter: str, student: str) -> None:
+    """Remove what a failed run has left behind, so that no mark stands that nobody has earned.
+
+    Marks that a person has given stay.
+    """
+    shutil.rmtree(class_folder() / "autograded" / student / chapter, ignore_errors=True)
+    from nbgrader.api import MissingEntry
+
+    with gradebook() as book:
+        try:
+            submission = book.find_submission(chapter, student)
+        except MissingEntry:
+            return
+        if not any(g.manual_score is not None for n in submission.notebooks for g in n.grades):
+            book.remove_submission(chapter, student)
+
+
+def timed_out(notebook: Any) -> dict[str, str]:
+    """Map the ids of the cells of a graded notebook that were stopped to their names."""
+    stopped = ("CellTimeoutError", "KeyboardInterrupt")
+    return {
+        cell.id: grade_id(cell) or "a cell of the student's own"
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error" and output.ename in stopped
+    }
+
+
+def marks(chapter: str, name: str, student: str) -> tuple[float, float, set[str]]:
+    """Return the score, the highest score, and the tests that gave full points."""
+    with gradebook() as book:
+        notebook = book.find_submission_notebook(name, chapter, student)
+        full = {g.name for g in notebook.grades if g.auto_score and g.auto_score == g.max_score}
+        return notebook.score, notebook.max_score, full
+
+
+# --- A class ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def claimed(chapter: str, student: str) -> Iterator[bool]:
+    """Hold a student's lock, so that no two runs grade the same one; yield whether it is ours."""
+    path = class_folder() / "status" / chapter / f".{student}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def child(chapter: str, name: str, student: str, ours: replay.Log) -> None:
+    """Grade in a forked process, with everything that is printed going to the student's log."""
+    os.setsid()
+    log = class_folder() / "logs" / chapter / f"{student}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file, open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    quiet_log(log)
+    with claimed(chapter, student) as mine:
+        if mine:
+            try:
+                store(grade_one(chapter, name, student, ours))
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)
+    os._exit(0)
+
+
+def grade(
+    chapter: str,
+    students: list[str] | None = None,
+    workers: int = 2,
+    again: bool = False,
+    seconds: float = SUBMISSION_SECONDS,
+    say: Callable[[str], None] = print,
+) -> list[Result]:
+    """Grade the submissions of a chapter, `workers` at a time; return the results of all of them.
+
+    What has a result already is left alone unless it was handed in anew or `again` is given.
+    Raises FileNotFoundError if there is no class or no such submission, SandboxMissing if
+    submissions cannot be run safely.
+    """
+    chapter, name = assignment(chapter)
+    overlay()
+    known = {s.id for s in roster()}
+    sandbox.require()
+    everyone = submitted(chapter)
+    for student in students or []:
+        if student not in everyone:
+            raise FileNotFoundError(
+                f"{student} has handed in nothing for {chapter}: run `course collect`"
+            )
+    wanted = students or everyone
+    queue = [s for s in wanted if again or not up_to_date(chapter, name, s)]
+    if queue:
+        ensure_registered(chapter, name)
+        source = notebook_of(source_of(chapter, name))
+        ours = replay.in_second_process(replay.cells_to_run(source, source))
+        if ours is None:
+            raise ValueError(f"the answers of {source_of(chapter, name)} do not run: mend them")
+        box = "NOT SANDBOXED" if sandbox.opted_out() else "sandboxed"
+        before = len(wanted) - len(queue)
+        say(f"{chapter}: {len(queue)} to grade, {before} graded before, {workers} at a time, {box}")
+        run_all(chapter, name, queue, workers, seconds, ours, say)
+    for stranger in sorted(set(everyone) - known):
+        say(f"{stranger} is not on the roster: add the student with `course new-class`")
+    return [result for s in wanted if (result := read_result(chapter, s))]
+
+
+def up_to_date(chapter: str, name: str, student: str) -> bool:
+    """Say whether a student's stored result is about what is handed in now."""
+    result = read_result(chapter, student)
+    folder = class_folder() / "submitted" / student / chapter
+    return result is not None and result.fingerprint == fingerprint(
+        folder, source_of(chapter, name)
+    )
+
+
+def ensure_registered(chapter: str, name: str) -> None:
+    """Raise FileNotFoundError if the gradebook does not know the assignment."""
+    from nbgrader.api import MissingEntry
+
+    with gradebook() as book:
+        try:
+            book.find_notebook(name, chapter)
+        except MissingEntry:
+            raise FileNotFoundError(
+                f"{chapter} has not been released to this class: run `course release`"
+            ) from None
+
+
+def run_all(
+    chapter: str,
+    name: str,
+    queue: list[str],
+    workers: int,
+    seconds: float,
+    ours: replay.Log,
+    say: Callable[[str], None],
+) -> None:
+    """Keep `workers` processes busy; kill one that outlives its time and write down why."""
+    import nbgrader.converters  # noqa: F401  (loaded once here, and not once a student)
+
+    context = multiprocessing.get_context("fork")
+    running: dict[str, tuple[Any, float]] = {}
+    waiting, done = list(reversed(queue)), 0
+    while waiting or running:
+        while waiting and len(running) < workers:
+            student = waiting.pop()
+            status_path(chapter, student).unlink(missing_ok=True)
+            process = context.Process(target=child, args=(chapter, name, student, ours))
+            process.start()
+            running[student] = (process, time.monotonic())
+        for student, (process, started) in list(running.items()):
+            late = time.monotonic() - started > seconds
+            if process.is_alive() and not late:
+                continue
+            if process.is_alive():
+                kill_session(process.pid)
+            process.join()
+            del running[student]
+            done += 1
+            result = read_result(chapter, student) or given_up(
+                chapter, name, student, late, process
+            )
+            say(f"{done}/{len(queue)}  {line(result)}")
+        time.sleep(0.02)
+
+
+def kill_session(pid: int | None) -> None:
+    """Kill a worker and what it has started; the sandbox dies with it."""
+    if pid:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            os.kill(pid, signal.SIGKILL)
+
+
+def given_up(chapter: str, name: str, student: str, late: bool, process: Any) -> Result:
+    """Write down that a worker brought no result."""
+    forget(chapter, student)
+    log = f"grading/logs/{chapter}/{student}.log"
+    why = "took too long as a whole and was stopped" if late else (
+        f"the grader itself stopped (exit code {process.exitcode}); see {log}"
+    )  # fmt: skip
+    folder = class_folder() / "submitted" / student / chapter
+    mark = fingerprint(folder, source_of(chapter, name))
+    return store(Result(student, chapter, FAILED, why=[why], fingerprint=mark))
+
+
+# --- What came out ---------------------------------------------------------------------------
+
+
+def to_read(chapter: str) -> dict[str, list[str]]:
+    """Map each student to the written answers that nobody has marked yet."""
+    found: dict[str, list[str]] = {}
+    with gradebook() as book:
+        for submission in book.assignment_submissions(chapter):
+            for notebook in submission.notebooks:
+                names = [grade.name for grade in notebook.grades if grade.needs_manual_grade]
+                found.setdefault(submission.student.id, []).extend(sorted(names))
+    return found
+
+
+def standings(chapter: str) -> list[Result]:
+    """Return the result of every student of the class as it stands now, marks by hand included.
+
+    Raises FileNotFoundError if there is no class.
+    """
+    chapter, name = assignment(chapter)
+    reading = to_read(chapter)
+    found = []
+    for student in sorted({s.id for s in roster()} | set(submitted(chapter))):
+        result = read_result(chapter, student)
+        if result is None:
+            handed_in = student in submitted(chapter)
+            status = "not graded yet" if handed_in else MISSING
+            found.append(Result(student, chapter, status))
+            continue
+        if result.status != FAILED:
+            score, full, _ = marks(chapter, name, student)
+            why = [] if result.accepted else list(result.why)
+            why += [f"{cell} is to be read" for cell in reading.get(student, [])]
+            result = replace(
+                result, score=score, max_score=full, why=why, status=REVIEW if why else GRADED
+            )
+        found.append(result)
+    return found
+
+
+def accept(chapter: str, student: str, note: str) -> Result:
+    """Write down that a person has looked at what was flagged, and what they found.
+
+    Raises FileNotFoundError if there is no result, ValueError without a note.
+    """
+    chapter, _ = assignment(chapter)
+    result = read_result(chapter, student)
+    if result is None:
+        raise FileNotFoundError(f"{student} has no result for {chapter}")
+    if not note.strip():
+        raise ValueError('say what you found: --note "spoke with the student; a harmless import"')
+    return store(replace(result, accepted=note.strip()))
+
+
+def line(result: Result) -> str:
+    """Write a result in a line."""
+    mark = "" if result.score is None else f"{result.score:g} of {result.max_score:g}"
+    reason = "; ".join(result.why) or "; ".join(result.notes)
+    return f"{result.student:20} {result.status:14} {mark:10} {reason[:160]}".rstrip()
+
+
+def table(results: list[Result]) -> str:
+    """Write results as a table, those that need a person last, and count them."""
+    order = [GRADED, MISSING, "not graded yet", REVIEW, FAILED]
+    rows = sorted(results, key=lambda result: (order.index(result.status), result.student))
+    counts = [f"{sum(r.status == status for r in rows)} {status}" for status in order
+              if any(r.status == status for r in rows)]  # fmt: skip
+    return "\n".join([*map(line, rows), "", ", ".join(counts) or "nothing handed in"])
+
+
+def by_exercise(chapter: str, student: str) -> list[tuple[str, float, float]]:
+    """Return title, marks and highest marks of each exercise of a graded submission."""
+    chapter, name = assignment(chapter)
+    with gradebook() as book:
+        grades = book.find_submission_notebook(name, chapter, student).grades
+        score = {grade.name: (grade.score or 0.0, grade.max_score) for grade in grades}
+    rows = []
+    for exercise in exercises(notebook_of(release_folder() / chapter / f"{name}.ipynb")):
+        cells = [grade_id(cell) for cell in exercise.cells if role(cell) in ("test", "written")]
+        got = sum(score.get(cell, (0.0, 0.0))[0] for cell in cells)
+        rows.append((f"{exercise.number}. {exercise.title}", got, float(exercise.points)))
+    return rows

@@ -1,0 +1,174 @@
+"""Run a submission where it can harm nothing: bubblewrap, without network, files or neighbors.
+
+Only what runs a student's code is inside; nbgrader, the gradebook and the marks stay outside. The
+sandbox sees the system and the environment read-only, `src/` and `models/` read-only, a private
+folder for the kernel's sockets, and an empty scratch folder of limited size in which it starts. It
+does not see solutions, tests, exercises, submissions or the gradebook, and has no network at all.
+
+It is never silently off. Where it cannot be had, `require` raises SandboxMissing with the cure;
+whoever wants to run submissions without it sets COURSE_UNSANDBOXED to the words below.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import zmq
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+from course.chapters import ROOT
+
+OPT_OUT = "submissions-can-read-solutions-and-change-marks"
+SCRATCH = "/tmp/work"
+LIMITS = {  # of each process in the sandbox, for prlimit
+    "as": 4 * 2**30,  # bytes of address space
+    "fsize": 64 * 2**20,  # bytes of a file
+    "cpu": 600,  # seconds
+    "nofile": 1024,
+    "nproc": 256,  # processes and threads of the sandbox
+    "core": 0,
+}
+MESSAGE_BYTES = 16 * 2**20
+SCRATCH_BYTES = 256 * 2**20
+DEVICE_BYTES = 64 * 2**20  # of /dev/shm
+INSTALL = (
+    "submissions run in a sandbox, and it cannot be had here: {why}.\n"
+    "  Debian, Ubuntu: apt install bubblewrap      Fedora: dnf install bubblewrap\n"
+    "  Ubuntu 24.04 and later: if bwrap is installed and may not create namespaces, give it an\n"
+    "  AppArmor profile that allows `userns`.\n"
+    "  macOS, Windows: grade in a Linux virtual machine; bubblewrap is for Linux alone."
+)
+
+
+class SandboxMissing(RuntimeError):
+    """Submissions cannot be run safely here; the message says how that is mended."""
+
+
+def opted_out() -> bool:
+    """Say whether the instructor has asked, in so many words, for no sandbox."""
+    return os.environ.get("COURSE_UNSANDBOXED") == OPT_OUT
+
+
+def require() -> None:
+    """Raise SandboxMissing with the line that installs it, unless the sandbox works here."""
+    if opted_out():
+        return
+    if not shutil.which("bwrap") or not shutil.which("prlimit"):
+        raise SandboxMissing(INSTALL.format(why="bwrap (bubblewrap) or prlimit is not installed"))
+    with tempfile.TemporaryDirectory(prefix="course-") as private:
+        trial = subprocess.run(
+            command([sys.executable, "-c", "print('inside')"], Path(private)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    if trial.stdout.strip() != "inside":
+        why = trial.stderr.strip().splitlines()
+        raise SandboxMissing(INSTALL.format(why=why[-1] if why else "bwrap prints nothing"))
+
+
+def readable() -> list[Path]:
+    """List what the sandbox may read: the system, this Python and its packages, the course."""
+    system = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/fonts"]
+    places = [Path(place) for place in (*system, sys.base_prefix, sys.prefix)]
+    return [place for place in [*places, ROOT / "src", ROOT / "models"] if place.exists()]
+
+
+def environment() -> dict[str, str]:
+    """Return the only variables that a submission sees."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": SCRATCH,
+        "TMPDIR": "/tmp",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONSAFEPATH": "1",  # a torch.py beside the notebook is not torch
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MPLBACKEND": "agg",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "NBGRADER_EXECUTION": "autograde",
+    }
+
+
+def command(inner: list[str], private: Path) -> list[str]:
+    """Wrap a command line so that it runs in the sandbox; `private` is the one folder it may write.
+
+    As root there is no need for a user namespace, and no use: the limit on processes does not hold
+    for root. So the command gets a user of its own there, with a number that no other sandbox has.
+    """
+    limits = [f"--{name}={value}" for name, value in LIMITS.items()]
+    bwrap = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
+    if os.getuid() == 0:
+        user = str(2_000_000 + os.getpid())
+        os.chown(private, int(user), int(user))
+        bwrap += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
+        bwrap += ["--unshare-cgroup-try", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        drop = ["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"]
+        inner = ["setpriv", "--reuid", user, "--regid", user, *drop, *inner]
+    else:
+        bwrap += ["--unshare-all"]
+    bwrap += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    bwrap += ["--perms", "1777", "--size", str(DEVICE_BYTES), "--tmpfs", "/dev/shm"]
+    bwrap += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
+    for place in readable():
+        for parent in reversed(place.parents[:-1]):  # bwrap would make them for root alone
+            bwrap += ["--perms", "0755", "--dir", str(parent)]
+        bwrap += ["--ro-bind", str(place), str(place)]
+    bwrap += ["--perms", "1777", "--dir", SCRATCH, "--bind", str(private), str(private)]
+    bwrap += ["--remount-ro", "/", "--chdir", SCRATCH]
+    for name, value in environment().items():
+        bwrap += ["--setenv", name, value]
+    return ["prlimit", *limits, "--", *bwrap, "--", *inner]
+
+
+class SandboxedKernelManager(AsyncKernelManager):
+    """Start an IPython kernel in the sandbox and talk to it through sockets in a private folder."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the private folder."""
+        self.private = Path(tempfile.mkdtemp(prefix="course-"))
+        super().__init__(*args, **kwargs)
+        self.context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES)  # a larger one is not even read
+        self.transport = "ipc"
+        self.connection_file = str(self.private / "kernel.json")
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """Describe the kernel; an interrupt is a message, since a signal would kill the sandbox."""
+        kernel = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        quiet = ["--HistoryManager.hist_file=:memory:"]
+        return KernelSpec(argv=[*kernel, *quiet], language="python", interrupt_mode="message")
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """Return the command line that starts the kernel inside.
+
+        Raises SandboxMissing where there is no sandbox.
+        """
+        require()
+        inner = super().format_kernel_cmd([])
+        if opted_out():
+            return list(inner)
+        os.chmod(self.connection_file, 0o644)  # readable to the sandbox; its folder is private
+        return command(inner, self.private)
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        nowhere = subprocess.DEVNULL
+        await super()._async_launch_kernel(kernel_cmd, **kw, stdout=nowhere, stderr=nowhere)
+
+    _launch_kernel = _async_launch_kernel
+
+    async def _async_cleanup_resources(self, restart: bool = False) -> None:
+        await super()._async_cleanup_resources(restart)
+        if not restart:
+            shutil.rmtree(self.private, ignore_errors=True)
+
+    cleanup_resources = _async_cleanup_resources
