@@ -14,6 +14,7 @@ BENCHMARKS = [
     "bench_tokenizer",
     "bench_miniweb",
     "bench_prompting",
+    "bench_grading",
     "bench_shakespeare",
 ]
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -1,6 +1,7 @@
-"""Shared settings of the tests: threads, warnings of peers, and which skips CI accepts."""
+"""Shared by the tests: threads, the browser, and which skips CI accepts."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -10,6 +11,29 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the network
 
 # What a CI machine may lack. Anything else that is skipped there hides a test that should run.
 EXPECTED_SKIPS = ("needs a CUDA GPU", "needs ../shared/data")
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Start the machine's Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if not program:
+        pytest.skip("needs Chromium (Debian: apt install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.hookimpl(trylast=True)
