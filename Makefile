@@ -4,12 +4,16 @@ BIN := .venv/bin
 # Threads that wait sleep: spinning ones starve a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 BOOK := _config.yml _toc.yml index.md references.bib $(wildcard chapters/*) $(wildcard _assets/*) \
-        $(wildcard _ext/*.py) $(wildcard src/*/*.py)
+        $(wildcard _ext/*.py) $(wildcard src/*/*.py) $(wildcard exercises/*/*.ipynb)
 
 .PHONY: book test lab sync execute check bench models
 .DELETE_ON_ERROR:
 
+ifdef SOLUTIONS
+book: .make/book-solutions  ## SOLUTIONS=1: the instructor's edition, _build/solutions/_build/html
+else
 book: .make/book            ## build the book: _build/html/index.html
+endif
 test: .venv/ready           ## run every test, and every notebook against its stored outputs
 	$(BIN)/python -m pytest tests chapters --nbval -rs
 
@@ -37,6 +41,15 @@ models: .venv/ready         ## train the models of chapter 8, in pieces that sur
 	$(BIN)/jupyter-book build . -W -n --keep-going -q
 	@mkdir -p .make && touch $@
 	@echo "The book is at _build/html/index.html"
+
+.make/book-solutions: .venv/ready $(BOOK) $(wildcard solutions/*/*.ipynb)
+	@mkdir -p .make
+	sed -e '/^exclude_patterns/s/solutions, //' -e 's|course_book: _ext|course_book: $(CURDIR)/_ext|' _config.yml > .make/_config.yml
+	sed 's|^\( *\)- file: exercises/\(.*\)|&\n\1- file: solutions/\2|' _toc.yml > .make/_toc.yml
+	$(BIN)/jupyter-book build . --config .make/_config.yml --toc .make/_toc.yml \
+	  --path-output _build/solutions -W -n --keep-going -q
+	@touch $@
+	@echo "The instructor's edition is at _build/solutions/_build/html/index.html: do not publish it"
 
 .make/%.executed: chapters/%.ipynb $(wildcard src/*/*.py) .venv/ready
 	$(BIN)/course execute $*

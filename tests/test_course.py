@@ -165,13 +165,44 @@ def test_chapter_has_its_shape(notebook):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert text.startswith("# ")
     for heading in ("## What you will build", "## From the paper", "## Misconception", "## Summary",
-                    "## Exercises", "## Further reading"):  # fmt: skip
+                    "## Check yourself", "## Exercises", "## Further reading"):  # fmt: skip
         assert heading in text, f"no section {heading!r}"
-    words = len(text.split())
+    words = len(text.split()) - len(quiz_of(notebook).split())
     assert 2300 <= words <= 5000, f"{words} words of prose"
     assert 25 <= len(code_cells(notebook)) <= 55
     for cell in code_cells(notebook):
         assert len(cell.source.splitlines()) <= 32, f"too long for one cell:\n{cell.source}"
+
+
+QUESTION = re.compile(r"^\*\*(\d+)\. (.+?)\*\*$", re.MULTILINE)
+ANSWER = re.compile(
+    r'^<details class="quiz"><summary>(.+?)</summary>\n\n\*\*(Yes|No)\.\*\* (.+?)\n\n</details>$',
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def quiz_of(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return text.partition("\n## Check yourself\n")[2].partition("\n## ")[0]
+
+
+def test_a_quiz_explains_every_answer_and_gives_none_away(notebook):
+    """Each question has one right answer; neither its place nor its length tells which."""
+    parts = re.split(r"(?=^\*\*\d+\. )", quiz_of(notebook), flags=re.MULTILINE)[1:]
+    assert 4 <= len(parts) <= 6
+    places, longest = [], 0
+    for number, part in enumerate(parts, start=1):
+        assert QUESTION.search(part)[1] == str(number)
+        answers = ANSWER.findall(part)
+        assert 3 <= len(answers) <= 4 and len(answers) == part.count("<details"), part
+        verdicts = [verdict for _, verdict, _ in answers]
+        assert verdicts.count("Yes") == 1, part
+        places.append(verdicts.index("Yes"))
+        sizes = [len(answer) for answer, _, _ in answers]
+        longest += sizes[places[-1]] == max(sizes)
+        assert all(len(why.split()) >= 5 for _, _, why in answers), part
+        assert all("$" not in answer and "`" not in answer for answer, _, _ in answers), part
+    assert len(set(places)) > 1 and longest < len(parts), (places, longest)
 
 
 def test_figures_have_caption_name_and_alt_text():

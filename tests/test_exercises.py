@@ -1,141 +1,66 @@
 """The exercises: current, solvable, and graded by tests that can tell right from wrong.
 
-How it works, for every notebook `solutions/<chapter>/<name>.ipynb`:
-
 - `exercises/` must be what nbgrader makes of `solutions/` today, byte for byte and file for file.
-  Make it with `python -m course.release`.
 - The solution earns every point and the stripped exercise none.
-- The wrong answers live in `tests/mutants/<chapter>.py` and not beside the solution, because
-  nbgrader would hand them out. A function `multi_head__view_without_transpose` there takes the
-  place of the learner's `multi_head`, in a notebook where all other answers are right, and must
-  lose the points of a test cell with a message in words. Functions without `__` are helpers.
-- Every test cell must earn its place: its visible part and its hidden part each catch a mutant.
+- Every wrong answer of `tests/mutants/` loses points with words, every right one loses none, and
+  every test earns its place: its visible part and its hidden part each catch a wrong answer.
 
-A notebook runs here as plain Python, cell by cell, in one namespace and without a kernel. A cell
-that raises is noted, and the next one runs, as in grading. So test cells use no magics, and the
-hidden part of a test cell does not use names of its visible part.
+A notebook runs here as plain Python, cell by cell, in one namespace and without a kernel
+(`course.exercises.run`), so test cells use no magics, and the hidden part of a test cell does not
+use names of its visible part.
 """
 
-import importlib.util
 import re
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
+import time
 
 import nbformat
 import pytest
 
-from course.chapters import ROOT
+from course import mutants
+from course.chapters import ROOT, written
+from course.exercises import (
+    HIDDEN,
+    KINDS,
+    exercises,
+    grade_id,
+    notebook_of,
+    path_of,
+    role,
+    run,
+    sources,
+)
 from course.release import strip
+from course.submissions import own_cells, reserved_names, scan
 
-SOLUTIONS = sorted((ROOT / "solutions").glob("*/*.ipynb"))
-HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS\n(.*?)### END HIDDEN TESTS", re.DOTALL)
-VISIBLE, ALL, ONLY_HIDDEN = "visible", "all", "hidden"
+SOLUTIONS = sources()
+INTRO = re.compile(
+    r"^(\w+) exercises from easy to hard, (\d+) points, about (\d+) minutes\. "
+    r"They go with chapter (\d+)",
+    re.MULTILINE,
+)
+NUMBERS = {"Three": 3, "Four": 4, "Five": 5, "Six": 6}
+SUMMARY = 'from course.check import summary\n\nsummary("{name}.ipynb", globals())'
 
-
-def name_of(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
-
-
-every_notebook = pytest.mark.parametrize("path", SOLUTIONS, ids=name_of)
-
-
-# --- Reading ---------------------------------------------------------------------------------
-
-
-@cache
-def cells_of(path: Path) -> list[nbformat.NotebookNode]:
-    return nbformat.read(path, as_version=4).cells
-
-
-def role(cell: nbformat.NotebookNode) -> str:
-    """Say whether a cell is an "answer", a "test" or neither ("")."""
-    grading = cell.metadata.get("nbgrader", {})
-    return "test" if grading.get("grade") else "answer" if grading.get("solution") else ""
-
-
-def points_of(path: Path) -> dict[str, float]:
-    """Map each test cell to its points."""
-    graded = [cell.metadata.nbgrader for cell in cells_of(path) if role(cell) == "test"]
-    return {grading.grade_id: grading.points for grading in graded}
-
-
-@cache
-def mutants_of(path: Path) -> dict[str, Callable[..., object]]:
-    """Load the wrong answers that belong to a notebook's answers."""
-    file = ROOT / "tests" / "mutants" / f"{path.parent.name}.py"
-    if not file.exists():
-        return {}
-    spec = importlib.util.spec_from_file_location(f"mutants_{path.parent.name}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    answers = {cell.metadata.nbgrader.grade_id for cell in cells_of(path) if role(cell) == "answer"}
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if callable(value) and "__" in name and name.split("__")[0] in answers
-    }
-
-
-MUTANTS = [(path, name) for path in SOLUTIONS for name in mutants_of(path)]
-
-
-# --- Running ---------------------------------------------------------------------------------
-
-
-def test_source(cell: nbformat.NotebookNode, part: str) -> str:
-    """Return a test cell's source, or its visible or hidden part."""
-    if part == ONLY_HIDDEN:
-        return "".join(HIDDEN.findall(cell.source))
-    return HIDDEN.sub("", cell.source) if part == VISIBLE else cell.source
-
-
-test_source.__test__ = False
-
-
-def run(path: Path, mutant: str | None = None, part: str = ALL) -> dict[str, Exception | None]:
-    """Run a notebook with one wrong answer; return what each test cell raised, or None."""
-    namespace: dict[str, object] = {"__name__": "exercise"}
-    outcome: dict[str, Exception | None] = {}
-    for cell in cells_of(path):
-        if cell.cell_type != "code":
-            continue
-        source = test_source(cell, part) if role(cell) == "test" else cell.source
-        error = None
-        try:
-            exec(compile(source, f"{path.name}:{cell.id}", "exec"), namespace)
-        except Exception as caught:
-            error = caught
-        if role(cell) == "test":
-            outcome[cell.metadata.nbgrader.grade_id] = error
-        elif error and not role(cell):
-            raise error
-        if mutant and role(cell) == "answer":
-            answer = mutant.split("__")[0]
-            if cell.metadata.nbgrader.grade_id == answer:
-                namespace[answer] = mutants_of(path)[mutant]
-    return outcome
-
-
-@cache
-def lost(path: Path, mutant: str, part: str) -> dict[str, Exception]:
-    """Map each test cell that fails on a wrong answer to what it raised."""
-    return {test: error for test, error in run(path, mutant, part).items() if error}
-
-
-# --- Tests -----------------------------------------------------------------------------------
+every_notebook = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.parent.name)
+every_answer = pytest.mark.parametrize(
+    ("path", "answer"),
+    [(path, name) for path in SOLUTIONS for name in mutants.answers_beside(path)],
+    ids=lambda value: value if isinstance(value, str) else value.parent.name,
+)
 
 
 @pytest.fixture(scope="module")
-def stripped(tmp_path_factory) -> Path:
-    """Strip all solutions into a temporary folder, as `python -m course.release` does."""
+def stripped(tmp_path_factory):
+    """Strip all solutions into a temporary folder, as `course release` does."""
     target = tmp_path_factory.mktemp("stripped")
+    start = time.perf_counter()
     strip(ROOT / "solutions", target)
+    (target / "seconds").write_text(str(time.perf_counter() - start))
     return target
 
 
-def files_below(folder: Path) -> set[str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+def files_below(folder):
+    files = (path for path in folder.rglob("*.*") if path.is_file())
     return {
         path.relative_to(folder).as_posix()
         for path in files
@@ -143,14 +68,22 @@ def files_below(folder: Path) -> set[str]:
     }
 
 
+def test_every_chapter_has_exercises():
+    assert [path_of(chapter, ROOT / "solutions") for chapter in written()] == SOLUTIONS
+    assert sum(len(exercises(notebook_of(path))) for path in SOLUTIONS) >= 36
+    wrong = [n for p in SOLUTIONS for n in mutants.answers_beside(p) if "__right__" not in n]
+    assert len(wrong) >= 90
+
+
 def test_exercises_are_what_the_solutions_make(stripped):
     fresh, committed = files_below(stripped), files_below(ROOT / "exercises")
-    hint = "run `python -m course.release`"
+    hint = "run `course release`"
     assert not fresh - committed, f"missing in exercises/: {fresh - committed}; {hint}"
     assert not committed - fresh, f"in exercises/ without a solution: {committed - fresh}"
     for name in sorted(fresh):
         same = (stripped / name).read_bytes() == (ROOT / "exercises" / name).read_bytes()
         assert same, f"exercises/{name} is not what solutions/{name} makes; {hint}"
+    assert float((stripped / "seconds").read_text()) < 10
 
 
 def test_only_notebooks_are_handed_out(tmp_path):
@@ -161,58 +94,164 @@ def test_only_notebooks_are_handed_out(tmp_path):
 
 
 @every_notebook
+def test_no_line_of_a_solution_or_a_hidden_test_is_handed_out(path):
+    released = (ROOT / "exercises" / path.parent.name / path.name).read_text(encoding="utf-8")
+    assert "BEGIN SOLUTION" not in released and "HIDDEN TESTS" not in released
+    text = "\n".join(c.source for c in nbformat.reads(released, as_version=4).cells)
+    open_lines, secret = set(), set()
+    for cell in notebook_of(path).cells:
+        blocks = re.findall(r"BEGIN SOLUTION\n(.*?)\s*### END SOLUTION", cell.source, re.DOTALL)
+        blocks += HIDDEN.findall(cell.source)
+        secret |= {line.strip() for block in blocks for line in block.splitlines()}
+        rest = re.sub(r"BEGIN SOLUTION\n.*?### END SOLUTION", "", cell.source, flags=re.DOTALL)
+        open_lines |= {line.strip() for line in HIDDEN.sub("", rest).splitlines()}
+    long_lines = {line for line in secret - open_lines if len(line) > 24}
+    assert long_lines and not [line for line in long_lines if line in text]
+
+
+@every_notebook
 def test_sources_are_clean(path):
     """nbgrader's result is byte-stable only for sources without outputs and with stable ids."""
     notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    names = [grade_id(cell) for cell in notebook.cells if role(cell)]
+    assert len(set(names)) == len(names) and all(names)
     for cell in notebook.cells:
         assert set(cell.metadata) <= {"nbgrader", "tags"}
+        assert set(cell.metadata.get("tags", [])) <= {*KINDS, "many-answers"}
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
+            assert role(cell), f"a cell that grading does not restore:\n{cell.source}"
+        if role(cell) in ("answer", "written"):
+            marks = re.findall(r"### (BEGIN|END) SOLUTION", cell.source)
+            assert marks and marks == ["BEGIN", "END"] * (len(marks) // 2)
+        if role(cell) == "test":
+            assert len(HIDDEN.findall(cell.source)) == 1
+        if role(cell) in ("test", "written"):
+            assert cell.metadata.nbgrader.points >= 1
 
 
 @every_notebook
-def test_a_notebook_grades_three_exercises_from_easy_to_hard(path):
-    points = points_of(path)
-    assert len(points) >= 3 and all(value > 0 for value in points.values())
-    headings = " ".join(cell.source.partition("\n")[0] for cell in cells_of(path))
-    levels = re.findall(r"\((easy|medium|hard), (\d+) points?\)", headings)
-    assert [int(value) for _, value in levels] == list(points.values())
-    ranks = [("easy", "medium", "hard").index(level) for level, _ in levels]
+def test_exercises_are_announced_as_they_are(path):
+    notebook = notebook_of(path)
+    found = exercises(notebook)
+    intro = INTRO.search(notebook.cells[0].source)
+    assert intro, "the first cell does not say how many exercises, points and minutes"
+    count, points, minutes, chapter = intro.groups()
+    assert NUMBERS[count] == len(found) >= 3
+    assert int(points) == sum(exercise.points for exercise in found)
+    assert int(minutes) == sum(exercise.minutes for exercise in found)
+    assert int(chapter) == int(path.parent.name[:2])
+    assert [exercise.number for exercise in found] == list(range(1, len(found) + 1))
+    ranks = [("easy", "medium", "hard").index(exercise.level) for exercise in found]
     assert ranks == sorted(ranks) and len(set(ranks)) == 3
+    for exercise in found:
+        assert 3 <= exercise.minutes <= 20
+        graded = [*exercise.having("test"), *exercise.having("written")]
+        assert exercise.points == sum(cell.metadata.nbgrader.points for cell in graded)
+        assert exercise.having("answer") and exercise.having("test")
+        text = exercise.cells[0].source
+        assert "*What it teaches:*" in text
+        hints = re.findall(
+            r"<details><summary>(Hint \d)</summary>\n\n.+?\n\n</details>", text, re.S
+        )
+        assert hints == ["Hint 1", "Hint 2"], f"exercise {exercise.number} has the hints {hints}"
+        assert bool(exercise.having("written")) == ("written" in exercise.kinds)
+    kinds = [kind for exercise in found for kind in exercise.kinds]
+    assert kinds.count("misconception") == kinds.count("written") == 1
+    assert kinds.count("find-the-bug") <= 1
+    assert notebook.cells[-1].source == SUMMARY.format(name=path.stem)
 
 
 @every_notebook
-@pytest.mark.parametrize("part", [VISIBLE, ALL, ONLY_HIDDEN])
+def test_the_chapter_leads_to_its_exercises(path):
+    chapter = nbformat.read(ROOT / "chapters" / f"{path.parent.name}.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
+    section = text.partition("\n## Exercises\n")[2].partition("\n## ")[0]
+    assert f"(../exercises/{path.parent.name}/{path.name})" in section
+    items = re.findall(r"^(\d+)\. \*(\w+), (\d+) minutes[^*]*\.\*", section, re.MULTILINE)
+    assert [(int(n), level.lower(), int(m)) for n, level, m in items] == [
+        (e.number, e.level, e.minutes) for e in exercises(notebook_of(path))
+    ]
+
+
+def outcome(notebook, part="all"):
+    return {grade_id(cell) or cell.id: error for cell, error in run(notebook, part)}
+
+
+@every_notebook
+@pytest.mark.parametrize("part", ["visible", "hidden", "all"])
 def test_solutions_pass_in_full(path, part):
-    assert {test: error for test, error in run(path, part=part).items() if error} == {}
+    assert {name: e for name, e in outcome(notebook_of(path), part).items() if e} == {}
 
 
 @every_notebook
-def test_stripped_exercises_fail_in_full(path, stripped):
-    exercise = stripped / path.parent.name / path.name
-    text = exercise.read_text(encoding="utf-8")
-    assert "BEGIN SOLUTION" not in text and "HIDDEN TESTS" not in text
-    outcome = run(exercise)
-    assert set(outcome) == set(points_of(path))
-    for test, error in outcome.items():
-        assert isinstance(error, NotImplementedError), f"{test} gives points for nothing"
+def test_stripped_exercises_fail_in_full(path):
+    exercise = nbformat.read(ROOT / "exercises" / path.parent.name / path.name, as_version=4)
+    errors = outcome(exercise)
+    for cell in exercise.cells:
+        if role(cell) == "test":
+            error = errors[grade_id(cell)]
+            assert isinstance(error, NotImplementedError), (
+                f"{grade_id(cell)} gives points: {error!r}"
+            )
+        if role(cell) == "written":
+            assert cell.source == "YOUR ANSWER HERE"
 
 
-@pytest.mark.parametrize(("path", "mutant"), MUTANTS, ids=[mutant for _, mutant in MUTANTS])
-def test_a_wrong_answer_loses_points_and_is_told_why(path, mutant):
-    failures = lost(path, mutant, VISIBLE) | lost(path, mutant, ONLY_HIDDEN)
-    assert failures, f"{mutant} earns every point: no test sees it"
-    for test, error in failures.items():
-        in_words = isinstance(error, AssertionError) and len(str(error).split()) >= 5
-        assert in_words, f"{test}: {error!r} is no help"
+@pytest.fixture(scope="module")
+def verdicts():
+    """Judge every answer once, and remember."""
+    known = {}
+
+    def judge(path, answer):
+        if (path, answer) not in known:
+            known[path, answer] = mutants.judge(path, answer)
+        return known[path, answer]
+
+    return judge
+
+
+@every_answer
+def test_a_wrong_answer_loses_points_in_words_and_a_right_one_none(path, answer, verdicts):
+    assert verdicts(path, answer).trouble == ""
 
 
 @every_notebook
-@pytest.mark.parametrize("part", [VISIBLE, ONLY_HIDDEN])
-def test_every_test_cell_catches_a_wrong_answer(path, part):
-    caught = {test for mutant in mutants_of(path) for test in lost(path, mutant, part)}
-    idle = set(points_of(path)) - caught
-    assert not idle, f"the {part} tests of {idle} catch no mutant: mend them or delete them"
+def test_every_part_of_every_test_catches_a_wrong_answer(path, verdicts):
+    judged = [verdicts(path, answer) for answer in mutants.answers_beside(path)]
+    wrong = [verdict for verdict in judged if not verdict.right]
+    for exercise in exercises(notebook_of(path)):
+        names = {grade_id(cell) for cell in exercise.having("answer")}
+        here = [verdict for verdict in wrong if verdict.exercise in names]
+        assert len(here) >= 2, f"exercise {exercise.number} has {len(here)} wrong answers"
+        assert [v for v in judged if v.right and v.exercise in names], "no right answer beside it"
+        for cell in exercise.having("test"):
+            for part in mutants.PARTS:
+                caught = [v for v in wrong if grade_id(cell) in v.failures[part]]
+                assert caught, f"the {part} part of {grade_id(cell)} catches nothing: delete it"
+
+
+def test_mutants_reports_a_survivor(tmp_path, monkeypatch):
+    """Put a test that cannot fail beside an exercise, and see the report say so."""
+    path = SOLUTIONS[0]
+    weak = nbformat.from_dict(notebook_of(path))
+    name = next(iter(mutants.answers_beside(path))).split("__")[0]
+    for exercise in exercises(weak):
+        if name in {grade_id(cell) for cell in exercise.having("answer")}:
+            for cell in exercise.having("test"):
+                cell.source = "### BEGIN HIDDEN TESTS\npass\n### END HIDDEN TESTS"
+    file = tmp_path / path.parent.name / path.name
+    file.parent.mkdir()
+    nbformat.write(weak, file)
+    lines = list(mutants.report(file))
+    assert any("SURVIVES" in line and bad for line, bad in lines)
+    assert any("catches no wrong answer" in line and bad for line, bad in lines)
+
+
+@every_notebook
+def test_honest_answers_are_not_taken_for_tampering(path):
+    assert scan(own_cells(notebook_of(path)), reserved_names(notebook_of(path))) == []
