@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,7 @@ def check(name: str) -> int:
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:
-        client.execute()
+        client.execute(stderr=subprocess.DEVNULL)  # a kernel says there what no learner asked
     except CellTimeoutError:
         print(f"A cell ran for longer than {CELL_SECONDS} s: is there a loop that never ends?")
         print(f"It is this one, or one after it:\n{running(notebook)}")

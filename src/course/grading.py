@@ -39,6 +39,7 @@ from course.classroom import (
 )
 from course.exercises import exercises, grade_id, notebook_of, role
 from course.notebooks import write_text
+from course.record import Log
 from course.submissions import (
     BadSubmission,
     SandboxedExecute,
@@ -130,7 +131,7 @@ def find_notebook(folder: Path, name: str) -> tuple[Path, list[str]]:
 # --- One submission --------------------------------------------------------------------------
 
 
-def grade_one(chapter: str, name: str, student: str, ours: replay.Log) -> Result:
+def grade_one(chapter: str, name: str, student: str, ours: Log) -> Result:
     """Grade one submission; runs in a process of its own. `ours` is what the instructor's answers
     return in the tests."""
     start = time.perf_counter()
@@ -252,7 +253,7 @@ def claimed(chapter: str, student: str) -> Iterator[bool]:
         yield True
 
 
-def child(chapter: str, name: str, student: str, ours: replay.Log) -> None:
+def child(chapter: str, name: str, student: str, ours: Log) -> None:
     """Grade in a forked process, with everything that is printed going to the student's log."""
     os.setsid()
     log = class_folder() / "logs" / chapter / f"{student}.log"
@@ -342,7 +343,7 @@ def run_all(
     queue: list[str],
     workers: int,
     seconds: float,
-    ours: replay.Log,
+    ours: Log,
     say: Callable[[str], None],
 ) -> None:
     """Keep `workers` processes busy; kill one that outlives its time and write down why."""
