@@ -23,7 +23,7 @@ HOSTILE = {  # code put into the first answer -> the status it must end in
     "import torch; torch.allclose = lambda *a, **k: True": "needs review",
     "get_ipython().input_transformers_post.append(lambda lines: [])": "needs review",
     "for i in range(10**6): print('flood' * 20)": "needs review",
-    "open('/proc/self/mem').seek(0); open('solutions/04_attention/attention.ipynb')": "graded",
+    "open('solutions/04_attention/attention.ipynb')": "needs review",
 }
 
 

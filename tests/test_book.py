@@ -17,7 +17,8 @@ from course.chapters import ROOT, written
 PAGES = [
     "index.html",
     *(f"chapters/{chapter.stem}.html" for chapter in written()),
-    *(f"chapters/{name}.html" for name in ("notation", "glossary", "api", "bibliography")),
+    *(f"exercises/{c.stem}/{c.stem[3:]}.html" for c in written()),
+    *(f"chapters/{n}.html" for n in ("teaching", "notation", "glossary", "api", "bibliography")),
 ]
 BUILD_SECONDS = 30
 
@@ -155,6 +156,44 @@ def test_every_chapter_cites_the_paper_and_nothing_that_is_not_listed(book):
         assert cited <= set(entries), f"{chapter.stem} cites what the bibliography lacks"
 
 
-def test_solutions_are_not_in_the_book(book):
-    pages = os.listdir(book)
-    assert "solutions" not in pages and "exercises" not in pages
+def test_solutions_are_in_no_page_of_the_book(book):
+    """Nothing that is published, the search index included, has a line of a solution in it."""
+    published = [
+        path for path in book.rglob("*") if path.suffix in (".html", ".js", ".ipynb", ".txt")
+    ]
+    texts = {path: path.read_text(encoding="utf-8") for path in published}
+    found = [path for path, text in texts.items() if "BEGIN SOLUTION" in text]
+    assert published and not found
+    assert "solutions" not in os.listdir(book)
+
+
+@pytest.mark.parametrize("chapter", written(), ids=lambda chapter: chapter.stem)
+def test_a_quiz_works_without_javascript(browser, site, chapter):
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(f"{site}/chapters/{chapter.stem}.html")
+    answers = page.locator("details.quiz")
+    assert answers.count() >= 12
+    first = answers.first
+    why = first.locator("p").first
+    assert not why.is_visible()
+    first.locator("summary").click()
+    assert why.is_visible() and re.match(r"(Yes|No)\.", why.inner_text())
+    context.close()
+
+
+def test_a_chapter_leads_to_its_exercises(page, site):
+    page.goto(f"{site}/chapters/04_attention.html", wait_until="networkidle")
+    page.locator("#exercises a[href*='exercises/04_attention/attention']").first.click()
+    assert page.locator("h1", has_text="Exercises: masked self-attention").count() == 1
+    assert page.locator("details", has_text="Hint").count() >= 8
+
+
+def test_the_edition_for_instructors_has_the_solutions():
+    """Build it as an instructor does; every exercise has its solution beside it."""
+    run = subprocess.run(["make", "book", "SOLUTIONS=1"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    pages = ROOT / "_build" / "solutions" / "_build" / "html" / "solutions"
+    for chapter in written():
+        text = (pages / chapter.stem / f"{chapter.stem[3:]}.html").read_text(encoding="utf-8")
+        assert "BEGIN SOLUTION" in text

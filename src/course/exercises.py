@@ -6,6 +6,8 @@ apart: an *answer* is the learner's, a *test* gives points, a *written* answer i
 person, and everything else is locked, so that grading restores it.
 """
 
+import contextlib
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -132,7 +134,8 @@ def run(
         source = test_source(cell, part) if role(cell) == "test" else cell.source
         error = None
         try:
-            exec(compile(source, f"<{grade_id(cell) or cell.id}>", "exec"), namespace)
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(source, f"<{grade_id(cell) or cell.id}>", "exec"), namespace)
         except Exception as caught:
             error = caught
         name = grade_id(cell)

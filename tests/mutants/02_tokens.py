@@ -1,0 +1,442 @@
+"""Answers to the exercises of chapter 2: the mistakes that people make, and other right ones.
+
+Each function is named after the answer that it stands in for and what is wrong with it:
+`mend_ids__the_other_way_round` replaces `mend_ids`. See course/mutants.py.
+"""
+
+import codecs
+import heapq
+import random
+from itertools import islice, pairwise
+
+import miniweb
+from gpt2.tokenizer import (
+    END_OF_TEXT,
+    Codec,
+    build_vocab,
+    bytes_to_unicode,
+    count_pieces,
+    merge_pair,
+    train_merges,
+)
+
+TEXTS = [document.text for document in islice(miniweb.documents(seed=1), 600)]
+CODEC = Codec(train_merges(count_pieces(TEXTS), 400))
+STRANGE = ["'The", "'the", "a  the", "a\r\nb", "a\tb", "e\u0301", " a", "a ", END_OF_TEXT]
+
+
+def mend_ids__leaves_all_as_it_is(ids):
+    return list(ids)
+
+
+def mend_ids__the_other_way_round(ids):
+    order = list(bytes_to_unicode())
+    return [order[i] if i < 256 else i for i in ids]
+
+
+def mend_ids__code_point_of_the_name(ids):
+    return [ord(bytes_to_unicode()[i]) if i < 256 else i for i in ids]
+
+
+def mend_ids__starts_at_the_first_printable_byte(ids):
+    return [i - 33 if 33 <= i < 256 else i for i in ids]
+
+
+def mend_ids__moves_the_merged_ones_too(ids):
+    order = list(bytes_to_unicode())
+    return [order.index(i % 256) for i in ids]
+
+
+def mend_ids__drops_the_merged_ones(ids):
+    to_id = {byte: i for i, byte in enumerate(bytes_to_unicode())}
+    return [to_id[i] for i in ids if i in to_id]
+
+
+def mend_ids__stops_before_255(ids):
+    to_id = {byte: i for i, byte in enumerate(bytes_to_unicode())}
+    return [to_id[i] if i < 255 else i for i in ids]
+
+
+def mend_ids__works_on_the_original(ids):
+    to_id = {byte: i for i, byte in enumerate(bytes_to_unicode())}
+    for place, i in enumerate(ids):
+        ids[place] = to_id.get(i, i)
+    return ids
+
+
+def mend_ids__returns_nothing(ids):
+    return None
+
+
+def mend_ids__right__by_the_vocabulary(ids):
+    vocab = build_vocab([])
+    return [vocab[bytes([i])] if i < 256 else i for i in ids]
+
+
+def mend_ids__right__by_search(ids):
+    order = list(bytes_to_unicode())
+    return tuple(order.index(i) if i < 256 else i for i in ids)
+
+
+def first(encode, tried, same=lambda encode, text: list(encode(text)) == CODEC.encode(text)):
+    """Return the first text that fails, or None."""
+    return next((text for text in tried if not same(encode, text)), None)
+
+
+def find_difference__documents_only(encode):
+    return first(encode, TEXTS)
+
+
+def find_difference__strange_texts_only(encode):
+    return first(encode, STRANGE)
+
+
+def find_difference__no_special_string(encode):
+    return first(encode, STRANGE[:-1] + TEXTS)
+
+
+def find_difference__no_contractions(encode):
+    return first(encode, STRANGE[2:] + TEXTS)
+
+
+def find_difference__no_blanks_in_a_row(encode):
+    return first(encode, [*STRANGE[:2], *STRANGE[3:], *TEXTS])
+
+
+def find_difference__no_ends_of_lines(encode):
+    return first(encode, [*STRANGE[:3], *STRANGE[4:], *TEXTS])
+
+
+def find_difference__asks_whether_the_text_comes_back(encode):
+    def comes_back(encode, text):
+        return CODEC.decode(encode(text)) == text
+
+    return first(encode, STRANGE + TEXTS, comes_back)
+
+
+def find_difference__counts_the_tokens_only(encode):
+    def as_many(encode, text):
+        return len(encode(text)) == len(CODEC.encode(text))
+
+    return first(encode, STRANGE + TEXTS, as_many)
+
+
+def find_difference__suspects_everyone(encode):
+    return find_difference__right__all_at_once(encode) or "Hello"
+
+
+def find_difference__returns_the_ids(encode):
+    text = find_difference__right__all_at_once(encode)
+    return None if text is None else encode(text)
+
+
+def find_difference__says_true(encode):
+    return find_difference__right__all_at_once(encode) is not None
+
+
+def find_difference__right__all_at_once(encode):
+    return first(encode, TEXTS + STRANGE)
+
+
+def find_difference__right__random_strings(encode):
+    rng = random.Random(3)
+    parts = [*"aehist'TH .?\t\né", "\u0301", "\r\n", "the", "The", " was", END_OF_TEXT]
+    return first(encode, ("".join(rng.choices(parts, k=6)) for _ in range(1500)))
+
+
+def ids_of(codec, texts):
+    return {i for text in texts for i in codec.encode(text)}
+
+
+def unused__counts_the_bytes(codec, texts):
+    return sorted(set(range(256 + len(codec.merges))) - ids_of(codec, texts))
+
+
+def unused__counts_the_end_of_text(codec, texts):
+    return sorted(set(range(256, codec.n_vocab)) - ids_of(codec, texts))
+
+
+def unused__looks_for_letters(codec, texts):
+    merged = range(256, 256 + len(codec.merges))
+    return [i for i in merged if not any(codec.tokens[i] in text.encode() for text in texts)]
+
+
+def unused__joins_the_texts(codec, texts):
+    return unused__right__by_sets(codec, ["".join(texts)])
+
+
+def unused__the_used_ones(codec, texts):
+    return [i for i in range(256, 256 + len(codec.merges)) if i in ids_of(codec, texts)]
+
+
+def unused__first_text_only(codec, texts):
+    return unused__right__by_sets(codec, texts[:1])
+
+
+def unused__lets_the_special_string_parse(codec, texts):
+    used = {i for text in texts for i in codec.encode(text, {END_OF_TEXT})}
+    return [i for i in range(256, codec.n_vocab) if i not in used]
+
+
+def unused__tokens_for_ids(codec, texts):
+    return [codec.tokens[i] for i in unused__right__by_sets(codec, texts)]
+
+
+def unused__how_many(codec, texts):
+    return len(unused__right__by_sets(codec, texts))
+
+
+def unused__not_in_order(codec, texts):
+    return unused__right__by_sets(codec, texts)[::-1]
+
+
+def unused__forgets_the_last_merge(codec, texts):
+    return sorted(set(range(256, 255 + len(codec.merges))) - ids_of(codec, texts))
+
+
+def unused__right__by_sets(codec, texts):
+    return sorted(set(range(256, 256 + len(codec.merges))) - ids_of(codec, texts))
+
+
+def unused__right__by_the_merges(codec, texts):
+    ids = [codec.vocab[left + right] for left, right in codec.merges]
+    seen = ids_of(codec, texts)
+    return tuple(i for i in ids if i not in seen)
+
+
+def spans__adds_up_decoded_tokens(tokens):
+    pairs, start = [], 0
+    for token in tokens:
+        end = start + len(token.decode(errors="replace"))
+        pairs.append((start, end))
+        start = end
+    return pairs
+
+
+def spans__ignores_what_is_broken(tokens):
+    pairs, start = [], 0
+    for token in tokens:
+        end = start + len(token.decode(errors="ignore"))
+        pairs.append((start, end))
+        start = end
+    return pairs
+
+
+def spans__places_of_bytes(tokens):
+    pairs, start = [], 0
+    for token in tokens:
+        pairs.append((start, start + len(token)))
+        start += len(token)
+    return pairs
+
+
+def spans__gives_a_character_to_the_token_that_ends_it(tokens):
+    decoder, pairs, start = codecs.getincrementaldecoder("utf-8")(), [], 0
+    for token in tokens:
+        end = start + len(decoder.decode(token))
+        pairs.append((start, end))
+        start = end
+    return pairs
+
+
+def spans__gives_a_character_to_the_token_that_begins_it(tokens):
+    pairs, start = [], 0
+    for token in tokens:
+        end = start + sum(byte & 0xC0 != 0x80 for byte in token)
+        pairs.append((start, end))
+        start = end
+    return pairs
+
+
+def spans__last_character_as_the_end(tokens):
+    return [(start, end - 1) for start, end in spans__right__by_lead_bytes(tokens)]
+
+
+def spans__takes_every_fffd_for_rubble(tokens):
+    pairs, data = [], b""
+    for token in tokens:
+        before = data.decode(errors="replace")
+        data += token
+        after = data.decode(errors="replace")
+        pairs.append((len(before) - before.endswith("\ufffd"), len(after)))
+    return pairs
+
+
+def spans__three_bytes_a_character(tokens):
+    pairs, byte, widths = [], 0, []
+    for char in b"".join(tokens).decode():
+        widths += [len(widths)] * (1 if char.isascii() else 3)
+    place = {spot: n for n, spot in enumerate(dict.fromkeys(widths))}
+    for token in tokens:
+        last = min(byte + len(token), len(widths)) - 1
+        pairs.append((place[widths[min(byte, len(widths) - 1)]], place[widths[last]] + 1))
+        byte += len(token)
+    return pairs
+
+
+def spans__right__by_lead_bytes(tokens):
+    pairs, seen = [], 0
+    for token in tokens:
+        leads = [byte & 0xC0 != 0x80 for byte in token]
+        pairs.append((seen if leads[0] else seen - 1, seen + sum(leads)))
+        seen += sum(leads)
+    return pairs
+
+
+def spans__right__character_by_character(tokens):
+    borders = [0]
+    for char in b"".join(tokens).decode():
+        borders.append(borders[-1] + len(char.encode()))
+    pairs, byte = [], 0
+    for token in tokens:
+        end = byte + len(token)
+        start_at = max(i for i, border in enumerate(borders) if border <= byte)
+        pairs.append([start_at, min(i for i, border in enumerate(borders) if border >= end)])
+        byte = end
+    return pairs
+
+
+def quickly(ranks, word, stale=True, sides=(True, True), key=lambda rank, place: (rank, place)):
+    """Merge as the solution does, with one thing or another bent."""
+    tokens = [*word, None]
+    left, right = [i - 1 for i in range(len(tokens))], [i + 1 for i in range(len(tokens))]
+    heap = [(key(ranks[p], i), ranks[p], i) for i, p in enumerate(pairwise(word)) if p in ranks]
+    heapq.heapify(heap)
+    while heap:
+        _, rank, i = heapq.heappop(heap)
+        if tokens[i] is None or tokens[right[i]] is None:
+            continue
+        if stale and ranks.get((tokens[i], tokens[right[i]])) != rank:
+            continue
+        j = right[i]
+        tokens[i] += tokens[j]
+        tokens[j] = None
+        right[i] = right[j]
+        left[right[j]] = i
+        for use, start in zip(sides, (left[i], i), strict=True):
+            if use and start >= 0 and (pair := (tokens[start], tokens[right[start]])) in ranks:
+                heapq.heappush(heap, (key(ranks[pair], start), ranks[pair], start))
+    return [token for token in tokens if token is not None]
+
+
+def merge_quickly__as_slow_as_before(ranks, word):
+    while len(word) > 1:
+        pair = min(pairwise(word), key=lambda pair: ranks.get(pair, len(ranks)))
+        if pair not in ranks:
+            break
+        word = merge_pair(word, pair, pair[0] + pair[1])
+    return word
+
+
+def merge_quickly__one_pass(ranks, word):
+    for pair in sorted({pair for pair in pairwise(word) if pair in ranks}, key=ranks.get):
+        word = merge_pair(word, pair, pair[0] + pair[1])
+    return word
+
+
+def merge_quickly__never_looks_whether_an_entry_is_stale(ranks, word):
+    return quickly(ranks, word, stale=False)
+
+
+def merge_quickly__forgets_the_pair_on_the_left(ranks, word):
+    return quickly(ranks, word, sides=(False, True))
+
+
+def merge_quickly__forgets_the_pair_on_the_right(ranks, word):
+    return quickly(ranks, word, sides=(True, False))
+
+
+def merge_quickly__from_right_to_left(ranks, word):
+    return quickly(ranks, word, key=lambda rank, place: (rank, -place))
+
+
+def merge_quickly__from_left_to_right_whatever_the_rank(ranks, word):
+    return quickly(ranks, word, key=lambda rank, place: place)
+
+
+def merge_quickly__last_learned_first(ranks, word):
+    return quickly(ranks, word, key=lambda rank, place: (-rank, place))
+
+
+def merge_quickly__longest_match(ranks, word):
+    known = {left + right for left, right in ranks}
+    data, tokens = b"".join(word), []
+    while data:
+        fits = [n for n in range(min(len(data), 20), 1, -1) if data[:n] in known]
+        tokens.append(data[: fits[0] if fits else 1])
+        data = data[len(tokens[-1]) :]
+    return tokens
+
+
+def merge_quickly__works_on_the_original(ranks, word):
+    word[:] = quickly(ranks, word)
+    return word
+
+
+def merge_quickly__leaves_the_holes_in(ranks, word):
+    tokens = []
+    for token in quickly(ranks, word):
+        tokens += [token, *[None] * (len(token) - 1)]
+    return tokens
+
+
+def merge_quickly__right__by_places(ranks, word):
+    places = {}
+    following, before = list(range(1, len(word) + 1)), list(range(-1, len(word) - 1))
+    tokens = dict(enumerate(word))
+
+    def note(i):
+        if i in tokens and following[i] in tokens:
+            pair = tokens[i], tokens[following[i]]
+            if pair in ranks:
+                places.setdefault(pair, []).append(i)
+
+    for i in range(len(word)):
+        note(i)
+    for pair in ranks:  # in the order of their ranks
+        for i in sorted(places.pop(pair, [])):
+            if i not in tokens or (tokens[i], tokens.get(following[i])) != pair:
+                continue
+            j = following[i]
+            tokens[i] = pair[0] + pair[1]
+            del tokens[j]
+            following[i] = following[j]
+            if following[j] < len(word):
+                before[following[j]] = i
+            note(i)
+            note(before[i])
+    return [tokens[i] for i in sorted(tokens)]
+
+
+class Node:
+    """A token in a linked list of objects."""
+
+    def __init__(self, token, place):
+        self.token, self.place, self.before, self.after = token, place, None, None
+
+
+def merge_quickly__right__by_objects(ranks, word):
+    nodes = [Node(token, place) for place, token in enumerate(word)]
+    for one, other in pairwise(nodes):
+        one.after, other.before = other, one
+    heap = []
+
+    def offer(node):
+        if node and node.after and (node.token, node.after.token) in ranks:
+            pair = node.token, node.after.token
+            heapq.heappush(heap, (ranks[pair], node.place, node.token, node.after.token))
+
+    for node in nodes:
+        offer(node)
+    while heap:
+        _, place, one, other = heapq.heappop(heap)
+        node = nodes[place]
+        if node is None or node.token != one or not node.after or node.after.token != other:
+            continue
+        gone, node.token = node.after, one + other
+        nodes[gone.place], node.after = None, gone.after
+        if node.after:
+            node.after.before = node
+        offer(node.before)
+        offer(node)
+    return tuple(node.token for node in nodes if node)
