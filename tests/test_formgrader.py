@@ -18,11 +18,16 @@ assert not found, f"a submission can read {{found}}"
 """
 
 
+SCRIPT = """My words. <img src="x" onerror="window.stolen = 1"><script>window.stolen = 1</script>"""
+
+
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
     """Make a class in which Ann is graded and Ben, whose code looks around, is not yet."""
     kit = make_class(tmp_path_factory.mktemp("formgrader"), ["ann", "ben"])
-    kit.submit("ann", solution())
+    answers = solution()
+    cell_named(answers, "written_effective_keys").source = SCRIPT
+    kit.submit("ann", answers)
     curious = solution()
     grading = kit.folder / "grading"
     cell_named(curious, "sliding_mask").source += PEEK.format(
@@ -77,6 +82,8 @@ def test_a_person_marks_a_written_answer(kit, lab, page):
     page.locator("a[href*='/formgrader/submissions/']").first.click()
     mark = page.locator("input.score#written_effective_keys")
     mark.wait_for(timeout=30_000)
+    assert page.locator("text=My words.").count() == 1
+    assert page.evaluate("window.stolen") is None
     mark.fill("1.5")
     comment = page.locator("textarea.comment").last
     comment.fill("The table is right; say why the scale of D hides it.")
@@ -88,7 +95,10 @@ def test_a_person_marks_a_written_answer(kit, lab, page):
     assert "nothing needs a person" in kit.course("review", "4").stdout
     assert "1 pages." in kit.course("feedback", "4").stdout
     feedback = kit.folder / "grading" / "feedback" / "ann" / CHAPTER / f"{NOTEBOOK}.html"
-    assert "say why the scale of D hides it" in feedback.read_text(encoding="utf-8")
+    text = feedback.read_text(encoding="utf-8")
+    assert "say why the scale of D hides it" in text and "My words." in text
+    page.goto(feedback.as_uri())
+    assert page.evaluate("window.stolen") is None
     rows = list(csv.DictReader(kit.course("export", "4").stdout.splitlines()))
     ann = next(row for row in rows if row["student"] == "ann")
     assert (ann["status"], ann["score"], ann["max_score"]) == ("graded", "15.5", "16")

@@ -23,7 +23,7 @@ from course.chapters import ROOT, find
 from course.exercises import path_of
 from course.notebooks import write_text
 
-CELL_SECONDS = 20
+CELL_SECONDS = 20  # COURSE_CELL_SECONDS overrules it, for a slow machine
 NBGRADER_LOGGERS = ("traitlets", "course.nbgrader")
 
 
@@ -98,7 +98,9 @@ def configure(c: Config) -> Config:
     c.CourseDirectory.db_url = f"sqlite:///{class_folder() / 'gradebook.db'}?timeout=60"
     c.CourseDirectory.ignore = [".ipynb_checkpoints", "__pycache__"]
     c.OverwriteCells.add_missing_cells = True
-    c.Execute.timeout = CELL_SECONDS
+    c.Execute.timeout = int(os.environ.get("COURSE_CELL_SECONDS", CELL_SECONDS))
+    # A script in an answer must not run in the browser of who grades it, or of who reads feedback.
+    c.HTMLExporter.preprocessors = ["nbconvert.preprocessors.sanitize.SanitizeHTML"]
     c.LimitOutput.max_lines = 500
     steps = "course.submissions"
     c.Autograde.sanitize_preprocessors = [

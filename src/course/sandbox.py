@@ -119,11 +119,11 @@ def command(inner: list[str], private: Path) -> list[str]:
     bwrap += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     bwrap += ["--perms", "1777", "--size", str(DEVICE_BYTES), "--tmpfs", "/dev/shm"]
     bwrap += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
-    for place in readable():
+    bwrap += ["--perms", "1777", "--dir", SCRATCH]
+    for how, place in [*(("--ro-bind", place) for place in readable()), ("--bind", private)]:
         for parent in reversed(place.parents[:-1]):  # bwrap would make them for root alone
             bwrap += ["--perms", "0755", "--dir", str(parent)]
-        bwrap += ["--ro-bind", str(place), str(place)]
-    bwrap += ["--perms", "1777", "--dir", SCRATCH, "--bind", str(private), str(private)]
+        bwrap += [how, str(place), str(place)]
     bwrap += ["--remount-ro", "/", "--chdir", SCRATCH]
     for name, value in environment().items():
         bwrap += ["--setenv", name, value]

@@ -325,7 +325,9 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
             SandboxedExecute.trouble = f"the code ended its own process, in {self.at(nb)}"
             raise
         except CellTimeoutError:
-            SandboxedExecute.trouble = f"the code cut off what it prints, in {self.at(nb)}"
+            SandboxedExecute.trouble = (
+                f"the code did not stop when it was told to, in {self.at(nb)}"
+            )
             raise
 
     def at(self, nb: NotebookNode) -> str:

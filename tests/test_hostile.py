@@ -1,0 +1,865 @@
+"""The hostile suite: what submissions try, the status that each ends in, and that nothing happened.
+
+All of them are graded in one run, in the real sandbox, beside honest neighbors. An attack is a line
+of the table below: what it tries, how it is made, and what must become of it. A submission that
+reaches what it must not reach prints STOLEN.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+from classkit import CHAPTER, NOTEBOOK, Class, cell_named, handed_out, make_class, solution
+from nbformat.v4 import new_code_cell
+
+from course.sandbox import OPT_OUT
+
+CELL_SECONDS, SUBMISSION_SECONDS = 5, 40
+ANSWER = "sliding_mask"
+WRONG = "\ndef sliding_mask(n_dst, n_src, window):\n    return None\n"
+FULL = 14.0  # what the tests of the notebook give; the written answer is not among them
+
+GRADED, REVIEW, FAILED = "graded", "needs review", "failed"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What a submission tries, how it is made, and what must become of it."""
+
+    tries: str
+    make: Callable[[Class], nbformat.NotebookNode | str | None]
+    status: str
+    says: str = ""
+    score: float | None = None
+
+
+def code(text: str, base: Callable[[], nbformat.NotebookNode] = handed_out):
+    """Make a submission whose first answer is this code; {folder} is the folder of the class."""
+
+    def make(kit):
+        notebook = base()
+        cell_named(notebook, ANSWER).source = text.replace("{folder}", str(kit.folder))
+        return notebook
+
+    return make
+
+
+def steal(expression: str):
+    """Make a submission that prints STOLEN if this can be evaluated and is true."""
+    return code(
+        f"import os, sys, glob, pathlib\ntry:\n    print('STOLEN' if {expression} else 'nothing')\n"
+        "except Exception as error:\n    print(type(error).__name__)\n"
+    )
+
+
+def changed(change: Callable[[nbformat.NotebookNode], None], base=solution):
+    """Make a submission out of a right one (or another) by a change in place."""
+
+    def make(kit):
+        notebook = base()
+        change(notebook)
+        return notebook
+
+    return make
+
+
+def right_answer() -> str:
+    return cell_named(solution(), ANSWER).source
+
+
+def wrong(notebook):
+    cell_named(notebook, ANSWER).source = WRONG
+
+
+def only(keep):
+    return changed(lambda nb: nb.cells.__setitem__(slice(None), [c for c in nb.cells if keep(c)]))
+
+
+def grading(cell):
+    return cell.metadata.get("nbgrader", {})
+
+
+def edit_test(notebook):
+    wrong(notebook)
+    cell_named(notebook, "test_sliding_mask").source = "pass"
+
+
+def edit_check(notebook):
+    wrong(notebook)
+    cell_named(notebook, "check_sliding_mask").source = "def check_sliding_mask(*a): pass"
+
+
+def strip_metadata(notebook, ids=False):
+    for number, cell in enumerate(notebook.cells):
+        cell.metadata.clear()
+        if ids:
+            cell.id = f"cell{number}"
+
+
+def duplicate(notebook):
+    second = copy.deepcopy(cell_named(notebook, ANSWER))
+    second.source, second.id = WRONG, "second"
+    notebook.cells.append(second)
+
+
+def code_as_markdown(notebook):
+    cell = cell_named(notebook, ANSWER)
+    notebook.cells[notebook.cells.index(cell)] = nbformat.v4.new_markdown_cell(
+        cell.source, metadata=cell.metadata, id=cell.id
+    )
+
+
+def add_cells(notebook):
+    notebook.cells.insert(3, new_code_cell("scratch = sum(range(10))"))
+    notebook.cells.append(nbformat.v4.new_markdown_cell("a note to myself"))
+
+
+def award_itself(notebook):
+    for cell in notebook.cells:
+        if grading(cell).get("grade"):
+            cell.metadata.nbgrader.points = 1000
+    wrong(notebook)
+
+
+def linked(kit):
+    """Hand in a link to the solutions instead of a notebook."""
+    path = kit.submit("link", "")
+    path.unlink()
+    path.symlink_to(kit.folder / "solutions" / CHAPTER / f"{NOTEBOOK}.ipynb")
+
+
+def a_folder(kit):
+    path = kit.submit("folder", "")
+    path.unlink()
+    path.mkdir()
+
+
+def renamed(kit):
+    kit.submit("renamed", solution(), name="My Homework (final).ipynb")
+
+
+def two_others(kit):
+    kit.submit("two-others", solution(), name="a.ipynb")
+    kit.submit("two-others", solution(), name="b.ipynb")
+
+
+def too_large(kit):
+    return json.dumps({"cells": [], "padding": "x" * (11 * 2**20)})
+
+
+def shadowed_torch(kit):
+    notebook = handed_out()
+    cell_named(notebook, ANSWER).source = WRONG
+    path = kit.submit("torch-py", notebook)
+    (path.parent / "torch.py").write_text("print('STOLEN')\n", encoding="utf-8")
+    return notebook
+
+
+def wrong_types(kit):
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3, {"a": []}]})
+
+
+IPYTHON = "import sys\nshell = getattr(sys.modules['IPython'], 'get_' + 'ipython')()\n"
+BENT = "needs review", "second process"
+
+ATTACKS = {
+    # crashes and ends
+    "crash": Attack("an error at the top", code("1 / 0"), GRADED, score=0),
+    "segfault": Attack(
+        "a crash of Python",
+        code("import ctypes; ctypes.string_at(0)"),
+        FAILED,
+        "ended its own process",
+    ),
+    "os-exit": Attack(
+        "an exit with status 0",
+        code("import os; os._exit(0)"),
+        FAILED,
+        "ended its own process, in sliding_mask",
+    ),
+    "sys-exit": Attack(
+        "an exit within a test",
+        code(
+            """
+import sys
+def sliding_mask(*a):
+    sys.exit(0)
+""",
+            solution,
+        ),
+        REVIEW,
+        "calls `sys.exit`",
+        FULL - 2,
+    ),
+    "system-exit": Attack(
+        "an exit as an exception",
+        code(
+            """
+def sliding_mask(*a):
+    raise SystemExit
+""",
+            solution,
+        ),
+        GRADED,
+        score=FULL - 2,
+    ),
+    "exit": Attack("IPython's exit", code("exit()"), FAILED, "ended its own process"),
+    "kill-self": Attack(
+        "a signal to itself",
+        code("""
+import os, signal
+os.kill(os.getpid(), signal.SIGKILL)
+"""),
+        FAILED,
+        "ended its own process",
+    ),
+    # hangs
+    "loop": Attack(
+        "a loop without end in a function",
+        code(
+            """
+def sliding_mask(*a):
+    while True: pass
+""",
+            solution,
+        ),
+        GRADED,
+        "test_sliding_mask ran out of time",
+        FULL - 2,
+    ),
+    "stubborn-loop": Attack(
+        "a loop that no interrupt ends",
+        code("""
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+while True: pass
+"""),
+        FAILED,
+        "did not stop when it was told to, in sliding_mask",
+    ),
+    "many-loops": Attack(
+        "a hundred cells, each of which runs out of time",
+        changed(lambda nb: nb.cells.extend(new_code_cell("while True: pass") for _ in range(100))),
+        FAILED,
+        "took too long as a whole",
+    ),
+    "sleep": Attack(
+        "sleep",
+        code("""
+import time
+time.sleep(10**6)
+"""),
+        GRADED,
+        "ran out of time",
+        0,
+    ),
+    "deaf": Attack(
+        "a process that ignores every signal",
+        code("""
+import signal, atexit, time
+for s in (1, 2, 3, 15): signal.signal(s, signal.SIG_IGN)
+atexit.register(time.sleep, 10**6)
+"""),
+        REVIEW,
+        "catches signals",
+    ),
+    # floods
+    "memory": Attack(
+        "20 GB of memory",
+        code("""
+x = bytearray(20 * 2**30)
+print('STOLEN')
+"""),
+        GRADED,
+        score=0,
+    ),
+    "print-flood": Attack(
+        "printing without end",
+        code("while True: print('flood' * 1000)"),
+        REVIEW,
+        "more than a megabyte",
+    ),
+    "one-string": Attack(
+        "a string of 500 MB", code("print('x' * (500 * 2**20))"), REVIEW, "more than a megabyte"
+    ),
+    "fd-flood": Attack(
+        "writing to the file descriptors",
+        code("""
+import os
+for _ in range(20_000):
+    os.write(1, b'x' * 10_000); os.write(2, b'x' * 10_000)
+"""),
+        REVIEW,
+        "more than a megabyte",
+    ),
+    "stderr-flood": Attack(
+        "flooding stderr",
+        code("""
+import sys
+while True: print('flood' * 1000, file=sys.stderr)
+"""),
+        REVIEW,
+        "more than a megabyte",
+    ),
+    "disk": Attack(
+        "filling the disk with files",
+        code("""
+import itertools, shutil
+for place in ('.', '/tmp', '/dev/shm'):
+    try:
+        for i in itertools.count():
+            open(f'{place}/{i}', 'wb').write(b'x' * 2**22)
+            assert i < 200, 'STOLEN'
+    except OSError as error: print(error)
+"""),
+        GRADED,
+        score=0,
+    ),
+    "huge-file": Attack(
+        "one huge file",
+        code("""
+f = open('huge', 'wb')
+for _ in range(4096): f.write(b'x' * 2**20)
+print('STOLEN')
+"""),
+        GRADED,
+        score=0,
+    ),
+    # no notebook
+    "empty": Attack("an empty file", lambda kit: "", FAILED, "is no notebook"),
+    "not-json": Attack(
+        "a file that is not JSON", lambda kit: "{'cells': ", FAILED, "is no notebook"
+    ),
+    "no-notebook": Attack(
+        "JSON that is no notebook", lambda kit: "[1, 2, 3]", FAILED, "is no notebook"
+    ),
+    "deep": Attack("JSON nested without end", lambda kit: "[" * 10**6, FAILED, "is no notebook"),
+    "types": Attack("cells of wrong types", wrong_types, FAILED, "is no notebook"),
+    "large": Attack("a file of 11 MB", too_large, FAILED, "more than 10"),
+    "link": Attack("a link to the solutions", linked, FAILED, "is a link"),
+    "folder": Attack("a folder with the notebook's name", a_folder, FAILED, "a link or a folder"),
+    "renamed": Attack("another name", renamed, GRADED, "renamed: My Homework (final).ipynb", FULL),
+    "two-others": Attack(
+        "two notebooks, neither with the name", two_others, FAILED, "no notebook attention.ipynb"
+    ),
+    # cells
+    "no-tests": Attack(
+        "test cells deleted",
+        only(lambda c: not grading(c).get("grade")),
+        GRADED,
+        "test_sliding_mask was missing",
+        FULL,
+    ),
+    "no-answers": Attack(
+        "answers deleted",
+        only(lambda c: not grading(c).get("solution")),
+        GRADED,
+        "sliding_mask was missing",
+        0,
+    ),
+    "no-cells": Attack(
+        "all cells deleted", only(lambda c: False), GRADED, "more cells were made good", 0
+    ),
+    "more-cells": Attack("cells of its own", changed(add_cells), GRADED, "", FULL),
+    "edited-test": Attack(
+        "a test cell that passes",
+        changed(edit_test),
+        GRADED,
+        "test_sliding_mask had been changed",
+        FULL - 2,
+    ),
+    "edited-check": Attack(
+        "a check that checks nothing",
+        changed(edit_check),
+        GRADED,
+        "check_sliding_mask had been changed",
+        FULL - 2,
+    ),
+    "no-metadata": Attack(
+        "nbgrader's metadata stripped", changed(strip_metadata), GRADED, "metadata of", FULL
+    ),
+    "no-ids": Attack(
+        "metadata and ids stripped",
+        changed(lambda nb: strip_metadata(nb, ids=True)),
+        GRADED,
+        "found by its name",
+        FULL,
+    ),
+    "twice": Attack("the same answer twice", changed(duplicate), GRADED, "stood there twice", FULL),
+    "markdown": Attack("an answer turned into text", changed(code_as_markdown), GRADED, "", FULL),
+    "points": Attack(
+        "a thousand points in the metadata", changed(award_itself), GRADED, "", FULL - 2
+    ),
+    # bent tests, within the process
+    "allclose": Attack(
+        "torch.allclose that is always true",
+        code(
+            """
+import torch
+torch.allclose = torch.equal = lambda *a, **k: True
+"""
+            + WRONG,
+            solution,
+        ),
+        REVIEW,
+        "changes a module",
+        FULL - 2,
+    ),
+    "checks": Attack(
+        "checks of its own",
+        code(
+            """
+def check_multi_head(*a, **k): pass
+"""
+            + WRONG,
+            solution,
+        ),
+        REVIEW,
+        "belongs to the tests",
+        FULL - 2,
+    ),
+    "transformer": Attack(
+        "cells without their asserts",
+        code(
+            """
+def without_asserts(lines):
+    return [line for line in lines if 'assert' not in line and 'raise' not in line]
+get_ipython().input_transformers_post.append(without_asserts)
+"""
+            + WRONG,
+            solution,
+        ),
+        REVIEW,
+        "rewrites cells",
+    ),
+    "hidden-transformer": Attack(
+        "the same, unseen by the scan",
+        code(
+            IPYTHON
+            + """
+def skip(lines):
+    return ['pass'] if 'check_sliding_mask(5' in ''.join(lines) else lines
+getattr(shell, 'input_' + 'transformers_post').append(skip)
+"""
+            + WRONG,
+            solution,
+        ),
+        *BENT,
+        FULL,
+    ),
+    "kernel": Attack(
+        "a kernel that runs nothing and says all is well",
+        code(
+            IPYTHON
+            + """
+async def fake(*a, **k):
+    return {'status': 'ok', 'execution_count': 1, 'payload': [], 'user_expressions': {}}
+setattr(shell.kernel, 'do_' + 'execute', fake)
+"""
+            + WRONG,
+            solution,
+        ),
+        *BENT,
+        FULL,
+    ),
+    "partial": Attack(
+        "displaying a partial credit of 1000",
+        code(
+            """
+shell = get_ipython()
+shell.events.register('post_run_cell', lambda result: shell.displayhook(1000))
+"""
+            + right_answer(),
+            solution,
+        ),
+        REVIEW,
+        "reaches into IPython",
+        FULL,
+    ),
+    "trace": Attack(
+        "watching the tests run",
+        code(
+            """
+import sys
+sys.settrace(lambda *a: None)
+"""
+            + right_answer(),
+            solution,
+        ),
+        REVIEW,
+        "watches other code run",
+        FULL,
+    ),
+    "caller": Attack(
+        "reading what its caller expects",
+        code(
+            """
+import sys
+def sliding_mask(*a):
+    return sys._getframe(1).f_locals.get('expected')
+""",
+            solution,
+        ),
+        REVIEW,
+        "reads its caller",
+        FULL - 2,
+    ),
+    "modules": Attack(
+        "another torch in sys.modules",
+        code(
+            """
+import sys, types
+sys.modules['torch'] = types.ModuleType('torch')
+"""
+            + right_answer(),
+            solution,
+        ),
+        REVIEW,
+        "sys.modules",
+        None,
+    ),
+    "torch-py": Attack("a torch.py beside the notebook", shadowed_torch, GRADED, score=0),
+    # reading
+    "solutions": Attack(
+        "reading the solutions",
+        steal("os.listdir('{folder}/solutions') or os.listdir('{folder}/exercises')"),
+        GRADED,
+        score=0,
+    ),
+    "tests": Attack(
+        "finding hidden tests anywhere",
+        code("""
+import os
+for top, _, files in os.walk('/'):
+    for name in files:
+        if name.endswith('.ipynb') or name == 'gradebook.db':
+            if 'site-packages' not in top and '/lib/python' not in top: print('STOLEN', top, name)
+"""),
+        GRADED,
+        score=0,
+    ),
+    "neighbor": Attack(
+        "reading a neighbor",
+        steal("open('{folder}/grading/submitted/right/04_attention/attention.ipynb').read()"),
+        REVIEW,
+        "reads a notebook",
+        0,
+    ),
+    "own-notebook": Attack(
+        "reading its own graded notebook, hidden tests and all",
+        steal("glob.glob('*.ipynb') + glob.glob('{folder}/grading/autograded/*/*/*')"),
+        GRADED,
+        score=0,
+    ),
+    "passwords": Attack(
+        "reading the system's accounts",
+        steal("open('/etc/shadow').read() or open('/etc/passwd').read()"),
+        GRADED,
+        score=0,
+    ),
+    "environment": Attack(
+        "reading a secret of the environment",
+        steal("os.environ.get('SECRET_TOKEN')"),
+        GRADED,
+        score=0,
+    ),
+    "processes": Attack(
+        "reading other processes",
+        steal("[p for p in glob.glob('/proc/[0-9]*/cmdline') if '\\0grade\\0' in open(p).read()]"),
+        GRADED,
+        score=0,
+    ),
+    "kernels": Attack(
+        "finding the sockets of another kernel",
+        steal("len(glob.glob('/tmp/course-*') + glob.glob('{folder}/tmp/course-*')) > 1"),
+        GRADED,
+        score=0,
+    ),
+    # writing
+    "vandal": Attack(
+        "writing into a neighbor's folder and the course",
+        steal(
+            "any(os.access(p, os.W_OK) for p in ('{folder}/grading', '{folder}/src',"
+            " '{folder}/src/gpt2', '{folder}/solutions', '/usr', '/etc', '/dev', '/'))"
+        ),
+        GRADED,
+        score=0,
+    ),
+    "gradebook": Attack(
+        "an UPDATE on the gradebook",
+        code("""
+import sqlite3
+db = sqlite3.connect('{folder}/grading/gradebook.db')
+db.execute('UPDATE grade SET manual_score = 100')
+db.commit()
+print('STOLEN')
+"""),
+        GRADED,
+        score=0,
+    ),
+    # processes and the network
+    "fork-bomb": Attack(
+        "forking without end",
+        code("""
+import os
+while True:
+    try: os.fork()
+    except OSError: pass
+"""),
+        "failed or needs review",
+        "",
+    ),
+    "daemon": Attack(
+        "a process that outlives it",
+        code("""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True: time.sleep(1)
+    os._exit(0)
+"""),
+        REVIEW,
+        "starts a process",
+    ),
+    "internet": Attack(
+        "opening a connection",
+        code("""
+import socket
+try:
+    socket.create_connection(('192.0.2.1', 80), 3)
+    print('STOLEN')
+except OSError as error: print(error)
+"""),
+        REVIEW,
+        "opens a connection",
+        0,
+    ),
+    "loopback": Attack(
+        "a server on the grader's machine",
+        code("""
+import socket
+socket.create_connection(('127.0.0.1', {port}), 3)
+print('STOLEN')
+"""),
+        REVIEW,
+        "opens a connection",
+        0,
+    ),
+    "killer": Attack(
+        "killing everything that it can",
+        code("""
+import os, signal
+os.kill(-1, signal.SIGKILL)
+"""),
+        REVIEW,
+        "calls `os.kill`",
+        0,
+    ),
+    "script": Attack(
+        "a script in the feedback",
+        changed(
+            lambda nb: cell_named(nb, "written_effective_keys").__setitem__(
+                "source", "<script>alert(1)</script><img src=x onerror=alert(2)>"
+            )
+        ),
+        GRADED,
+        "",
+        FULL,
+    ),
+}
+
+LOOPS = """
+def sliding_mask(n_dst, n_src, window):
+    rows = [[0 <= i + n_src - n_dst - j < window for j in range(n_src)] for i in range(n_dst)]
+    return torch.tensor(rows)
+"""
+NOISY = """
+import sys, warnings, logging
+warnings.warn("harmless")
+logging.getLogger().warning("harmless")
+print("harmless", file=sys.stderr)
+def sliding_mask(n_dst, n_src, window):
+    warnings.warn("still harmless")
+    print("harmless", file=sys.stderr)
+    position = torch.arange(n_dst)[:, None] + n_src - n_dst
+    return (torch.arange(n_src) <= position) & (torch.arange(n_src) > position - window)
+"""
+HONEST = {  # what honest neighbors hand in -> what they get
+    "right": (solution, FULL),
+    "partly": (lambda: code(WRONG, solution)(Class(Path("."))), FULL - 2),
+    "nothing": (handed_out, 0.0),
+    "another-way": (lambda: code(LOOPS, solution)(Class(Path("."))), FULL),
+    "noisy": (lambda: code(NOISY, solution)(Class(Path("."))), FULL),
+}
+
+
+def hashes(*folders: Path) -> dict[str, str]:
+    """Return a hash for each file, and where each link leads."""
+    found = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if "__pycache__" not in path.parts and not path.is_dir():
+                data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+                found[str(path)] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def sandboxed_processes() -> list[str]:
+    """Return the processes of any sandbox of this machine's root that are left."""
+    left = []
+    for path in Path("/proc").glob("[0-9]*/status"):
+        try:
+            uid = path.read_text().partition("\nUid:")[2].split()[0]
+            left += [path.parent.name] if int(uid) >= 2_000_000 else []
+        except (OSError, IndexError):
+            continue
+    return left
+
+
+@pytest.fixture(scope="module")
+def listener():
+    """Listen on this machine, and count who comes."""
+    visits = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def accept():
+        while True:
+            try:
+                visits.append(server.accept())
+            except OSError:
+                return
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield server.getsockname()[1], visits
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def aftermath(tmp_path_factory, listener):
+    """Hand in everything, grade it in one run, and return the class with what it was before."""
+    folder = tmp_path_factory.mktemp("hostile")
+    kit = make_class(folder, [*ATTACKS, *HONEST])
+    (folder / "tmp").mkdir(mode=0o777)
+    for name, (make, _) in HONEST.items():
+        kit.submit(name, make())
+    for name, attack in ATTACKS.items():
+        made = attack.make(kit)
+        if made is not None:
+            text = made if isinstance(made, str) else nbformat.writes(made)
+            kit.submit(name, text.replace("{port}", str(listener[0])))
+    watched = [folder / "solutions", folder / "exercises", folder / "src", folder / "models"]
+    before = hashes(*watched, folder / "grading" / "submitted")
+    run = kit.course(
+        "grade", "4", "--workers", "2", "--seconds", str(SUBMISSION_SECONDS),
+        SECRET_TOKEN="STOLEN", TMPDIR=str(folder / "tmp"), COURSE_CELL_SECONDS=str(CELL_SECONDS),
+    )  # fmt: skip
+    return kit, before, hashes(*watched, folder / "grading" / "submitted"), run
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_ends_in_a_named_status_and_gets_nothing(name, aftermath):
+    kit, attack, result = aftermath[0], ATTACKS[name], aftermath[0].result(name)
+    told = "; ".join(result["why"] + result["notes"])
+    assert result["status"] in attack.status, f"{attack.tries}: {result}"
+    assert attack.says in told, f"{attack.tries}: {told}"
+    if attack.score is not None:
+        assert result["score"] == attack.score, f"{attack.tries}: {result}"
+    if result["status"] == FAILED:
+        assert result["score"] is None
+    else:
+        outputs = [o for cell in kit.graded(name).cells for o in cell.get("outputs", [])]
+        printed = "".join(output.get("text", "") for output in outputs)
+        assert "STOLEN" not in printed, f"{attack.tries}: {printed}"
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_neighbor_gets_what_is_due_and_no_flag(name, aftermath):
+    result = aftermath[0].result(name)
+    assert (result["status"], result["score"], result["why"]) == (GRADED, HONEST[name][1], [])
+    assert result["seconds"] < SUBMISSION_SECONDS
+
+
+def test_nothing_was_changed(aftermath):
+    _, before, after, _ = aftermath
+    assert after == before
+
+
+def test_nobody_came_to_the_listener(aftermath, listener):
+    assert listener[1] == []
+
+
+def test_nothing_is_left_running_or_lying_about(aftermath):
+    kit = aftermath[0]
+    assert list((kit.folder / "tmp").iterdir()) == []
+    ours = [
+        p
+        for p in sandboxed_processes()
+        if str(kit.folder) in Path(f"/proc/{p}/cmdline").read_text()
+    ]
+    assert ours == []
+
+
+def test_the_gradebook_is_whole_and_has_no_mark_that_nobody_earned(aftermath):
+    kit = aftermath[0]
+    book = sqlite3.connect(kit.folder / "grading" / "gradebook.db")
+    assert book.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert book.execute("SELECT count(*) FROM grade WHERE manual_score IS NOT NULL").fetchone() == (
+        0,
+    )
+    book.close()
+
+
+def test_the_table_names_every_student(aftermath):
+    run = aftermath[3]
+    assert run.returncode == 1, run.stderr
+    table = run.stdout.rpartition("\n\n")[0]
+    for name in [*ATTACKS, *HONEST]:
+        assert f"\n{name} " in table, run.stdout[-4000:]
+
+
+def test_feedback_shows_a_script_as_text(aftermath):
+    kit = aftermath[0]
+    kit.course("feedback", "4", "--everyone")
+    page = kit.folder / "grading" / "feedback" / "script" / CHAPTER / f"{NOTEBOOK}.html"
+    text = page.read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in text and "onerror=alert" not in text.replace("&quot;", "")
+
+
+@pytest.fixture
+def small(tmp_path):
+    kit = make_class(tmp_path, ["ann"])
+    kit.submit("ann", solution())
+    return kit
+
+
+def test_without_a_sandbox_nothing_is_graded(small, tmp_path):
+    """Take bwrap off the path: the command refuses, names the cure, and runs no submission."""
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    run = small.course("grade", "4", PATH=str(empty))
+    assert run.returncode == 2 and "apt install bubblewrap" in run.stderr
+    assert not (small.folder / "grading" / "status" / CHAPTER / "ann.json").exists()
+    nbgrader = subprocess.run(  # as the formgrader does
+        [os.sys.executable, "-m", "nbgrader", "autograde", CHAPTER, "--student=ann"],
+        cwd=small.folder, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(small.folder / "src"), "PATH": str(empty)},
+    )  # fmt: skip
+    assert nbgrader.returncode != 0 and "apt install bubblewrap" in nbgrader.stderr
+    assert not (small.folder / "grading" / "autograded" / "ann" / CHAPTER).exists()
+
+
+def test_the_way_out_says_what_it_risks(small):
+    run = small.course("grade", "4", f"--{OPT_OUT}")
+    assert "WITHOUT A SANDBOX: submissions can read solutions and change marks" in run.stdout
+    assert "NOT SANDBOXED" in run.stdout and small.result("ann")["score"] == FULL
