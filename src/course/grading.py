@@ -253,9 +253,10 @@ def claimed(chapter: str, student: str) -> Iterator[bool]:
         yield True
 
 
-def child(chapter: str, name: str, student: str, ours: Log) -> None:
-    """Grade in a forked process, with everything that is printed going to the student's log."""
+def child(chapter: str, name: str, student: str, ours: Log, scratch: str) -> None:
+    """Grade in a forked process; what it prints goes to a log, its files to `scratch`."""
     os.setsid()
+    tempfile.tempdir = scratch
     log = class_folder() / "logs" / chapter / f"{student}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file, open(os.devnull) as nothing:
@@ -350,22 +351,25 @@ def run_all(
     import nbgrader.converters  # noqa: F401  (loaded once here, and not once a student)
 
     context = multiprocessing.get_context("fork")
-    running: dict[str, tuple[Any, float]] = {}
+    running: dict[str, tuple[Any, float, str]] = {}
     waiting, done = list(reversed(queue)), 0
     while waiting or running:
         while waiting and len(running) < workers:
             student = waiting.pop()
             status_path(chapter, student).unlink(missing_ok=True)
-            process = context.Process(target=child, args=(chapter, name, student, ours))
+            scratch = tempfile.mkdtemp(prefix="course-")
+            arguments = (chapter, name, student, ours, scratch)
+            process = context.Process(target=child, args=arguments)
             process.start()
-            running[student] = (process, time.monotonic())
-        for student, (process, started) in list(running.items()):
+            running[student] = (process, time.monotonic(), scratch)
+        for student, (process, started, scratch) in list(running.items()):
             late = time.monotonic() - started > seconds
             if process.is_alive() and not late:
                 continue
             if process.is_alive():
                 kill_session(process.pid)
             process.join()
+            shutil.rmtree(scratch, ignore_errors=True)
             del running[student]
             done += 1
             result = read_result(chapter, student) or given_up(

@@ -153,7 +153,11 @@ class SandboxedKernelManager(AsyncKernelManager):
 
         Raises SandboxMissing where there is no sandbox.
         """
-        require()
+        try:
+            require()
+        except SandboxMissing:
+            shutil.rmtree(self.private, ignore_errors=True)
+            raise
         inner = super().format_kernel_cmd([])
         if opted_out():
             return list(inner)

@@ -166,7 +166,8 @@ def unused__joins_the_texts(codec, texts):
 
 
 def unused__the_used_ones(codec, texts):
-    return [i for i in range(256, 256 + len(codec.merges)) if i in ids_of(codec, texts)]
+    used = ids_of(codec, texts)
+    return [i for i in range(256, 256 + len(codec.merges)) if i in used]
 
 
 def unused__first_text_only(codec, texts):
