@@ -291,7 +291,9 @@ print('STOLEN')
         "more than a megabyte",
     ),
     "one-string": Attack(
-        "a string of 500 MB", code("print('x' * (500 * 2**20))"), REVIEW, "more than a megabyte"
+        "a string of 500 MB",
+        code("print('x' * (500 * 2**20))"),
+        "failed or needs review",  # whichever comes first, the cut or the time limit
     ),
     "fd-flood": Attack(
         "writing to the file descriptors",
