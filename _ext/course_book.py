@@ -21,13 +21,15 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: ob
 
 MENDED_ROLES = {
     ' role="doc-biblioentry"': ' role="listitem"',  # its parent is a list; ARIA wants list items
+    '<summary><span class="toctree-toggle"': '<summary aria-label="Pages of this chapter">'
+    '<span class="toctree-toggle"',
     '<div id="pst-primary-sidebar"': '<div id="pst-primary-sidebar" role="complementary" '
     'aria-label="Chapters"',
 }
 
 
 def mend_roles(app: Sphinx, error: Exception | None) -> None:
-    """Give the bibliography and the sidebar roles that a screen reader knows."""
+    """Give the bibliography and the sidebar roles and names that a screen reader knows."""
     if error or app.builder.format != "html":
         return
     for page in Path(app.outdir).rglob("*.html"):
