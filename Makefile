@@ -17,8 +17,8 @@ endif
 test: .venv/ready           ## run every test, and every notebook against its stored outputs
 	$(BIN)/python -m pytest tests chapters --nbval -rs
 
-lab: .venv/ready            ## open JupyterLab on the chapters
-	$(BIN)/jupyter lab chapters
+lab: .venv/ready            ## open JupyterLab on the chapters; exercises/ stands beside them
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/chapters
 
 sync: .venv/ready           ## write the definitions of src/ into the cells that show them
 	$(BIN)/course sync

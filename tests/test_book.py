@@ -20,7 +20,7 @@ PAGES = [
     *(f"exercises/{c.stem}/{c.stem[3:]}.html" for c in written()),
     *(f"chapters/{n}.html" for n in ("teaching", "notation", "glossary", "api", "bibliography")),
 ]
-BUILD_SECONDS = 30
+BUILD_SECONDS = 60
 
 
 @pytest.fixture(scope="session")

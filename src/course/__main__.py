@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"course: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("course: stopped; give the same command again to go on", file=sys.stderr)
+        return 130
 
 
 def teaching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

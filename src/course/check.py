@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -53,12 +54,18 @@ def in_words(error: Exception, exercise: Exercise) -> str:
 
 def judge(exercise: Exercise, namespace: dict[str, Any]) -> Verdict:
     """Run the tests of an exercise on what the namespace defines now."""
+    if not exercise.having("test") and not exercise.having("written"):
+        return Verdict(
+            exercise, "fails", "its test cell is gone: take a fresh copy of the notebook"
+        )
     for cell in exercise.having("test"):
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(cell.source, f"<{grade_id(cell)}>", "exec"), namespace)
         except NotImplementedError:
             return Verdict(exercise, "not answered yet")
+        except SystemExit:
+            return Verdict(exercise, "fails", "your code calls exit(); return a value instead")
         except Exception as error:
             return Verdict(exercise, "fails", in_words(error, exercise))
     written = exercise.having("written")
@@ -69,9 +76,20 @@ def judge(exercise: Exercise, namespace: dict[str, Any]) -> Verdict:
     return Verdict(exercise, "passes")
 
 
-def verdicts(notebook: NotebookNode, namespace: dict[str, Any]) -> list[Verdict]:
-    """Judge every exercise of a notebook by its visible tests."""
-    return [judge(exercise, namespace) for exercise in exercises(notebook)]
+def report(notebook: str, number: int, namespace: dict[str, Any]) -> None:
+    """Print the verdict on one exercise of a notebook, counted from 0."""
+    print(judge(exercises(read_notebook(Path(notebook)))[number], namespace))
+
+
+def passes(line: str) -> bool:
+    """Say whether a verdict, as it is printed, is a good one."""
+    return ": passes" in line.partition("\n")[0]
+
+
+def count(lines: list[str]) -> str:
+    """Say how many verdicts are good."""
+    passing = sum(map(passes, lines))
+    return f"\n{passing} of {len(lines)} exercises pass their visible tests."
 
 
 def summary(notebook: str | Path, namespace: dict[str, Any]) -> None:
@@ -86,11 +104,8 @@ def summary(notebook: str | Path, namespace: dict[str, Any]) -> None:
             f"{path} is not in {Path.cwd()}: was the notebook renamed? Put its name in this cell."
         )
         return
-    found = verdicts(read_notebook(path), namespace)
-    for verdict in found:
-        print(verdict)
-    passing = sum(verdict.state.startswith("passes") for verdict in found)
-    print(f"\n{passing} of {len(found)} exercises pass their visible tests.")
+    lines = [str(judge(exercise, namespace)) for exercise in exercises(read_notebook(path))]
+    print("\n".join([*lines, count(lines)]))
 
 
 def locate(name: str) -> Path:
@@ -101,68 +116,107 @@ def locate(name: str) -> Path:
     path = Path(name)
     if path.suffix != ".ipynb":
         path = path_of(find(name), ROOT / "exercises")
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path}: name a chapter or an exercise notebook")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: name a chapter or an exercise notebook")
     return path.resolve()
 
 
-def check(name: str) -> int:
-    """Run a learner's notebook in a kernel of its own and print the verdicts; write nothing.
+def load(path: Path) -> tuple[NotebookNode, list[Exercise]]:
+    """Read an exercise notebook and what is to be done in it.
 
-    The kernel runs all cells but the tests, then `summary` runs those. Returns 0 if every exercise
-    passes, 1 if not.
-
-    Raises FileNotFoundError if there is no such notebook, ValueError if it cannot be read.
+    Raises ValueError if it cannot be read or has no exercises.
     """
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-
-    path = locate(name)
     try:
         notebook = read_notebook(path)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError) as error:
+        todo = exercises(notebook)
+    except Exception as error:  # nbformat raises many kinds
+        why = str(error).strip().partition("\n")[0][:120]
         raise ValueError(
-            f"{path} is no notebook that can be read ({error}): take a fresh copy and paste your "
+            f"{path} is no notebook that can be read ({why}): take a fresh copy and paste your "
             "answers into it"
         ) from None
-    last = f"from course.check import summary\nsummary({str(path)!r}, globals())"
-    cells = [
-        cell for cell in notebook.cells if role(cell) != "test" and grade_id(cell) != "summary"
-    ]
-    notebook.cells = [*cells, nbformat.v4.new_code_cell(last)]
+    if not todo:
+        raise ValueError(f"{path} has no exercises: name a notebook of exercises/")
+    return notebook, todo
+
+
+def execute(notebook: NotebookNode, folder: Path) -> tuple[int, str]:
+    """Run a notebook in a kernel; return how many cells were begun, and what stopped it, if so."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    begun: list[int] = []
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
         kernel_name="python3",
         allow_errors=True,
-        resources={"metadata": {"path": str(path.parent)}},
+        on_cell_start=lambda cell, cell_index: begun.append(cell_index),
+        resources={"metadata": {"path": str(folder)}},
     )
     try:
         client.execute(stderr=subprocess.DEVNULL)  # a kernel says there what no learner asked
     except CellTimeoutError:
-        print(f"A cell ran for longer than {CELL_SECONDS} s: is there a loop that never ends?")
-        print(f"It is this one, or one after it:\n{running(notebook)}")
-        return 1
-    except (DeadKernelError, CellExecutionError) as error:
-        print(
-            f"The kernel stopped before the end ({error}): does a cell exit or run out of memory?"
-        )
-        return 1
-    for cell in notebook.cells[:-1]:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                first = cell.source.strip().partition("\n")[0]
-                print(f"The cell that begins `{first}` stops: {output.ename}: {output.evalue}\n")
-    text = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
-    print(text, end="")
-    total = len(exercises(notebook))
-    return 0 if f"\n{total} of {total} exercises" in text else 1
+        why = f"runs for longer than {CELL_SECONDS} s: is there a loop that never ends?"
+        return len(begun), why
+    except DeadKernelError:
+        return len(begun), "ends Python itself: does it exit, or run out of memory?"
+    return len(begun), ""
 
 
-def running(notebook: NotebookNode) -> str:
-    """Return the source of the cell at which a run stopped."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return str(next((c.source for c in cells if c.execution_count is None), cells[-1].source))
+def check(name: str) -> int:
+    """Run a learner's notebook in a kernel of its own and print the verdicts; write nothing.
+
+    The kernel runs all cells but the tests, then the tests of one exercise after the other. Returns
+    0 if every exercise passes, 1 if not.
+
+    Raises FileNotFoundError if there is no such notebook, ValueError if it cannot be read or has no
+    exercises.
+    """
+    path = locate(name)
+    notebook, todo = load(path)
+    cells = [
+        cell for cell in notebook.cells if role(cell) != "test" and grade_id(cell) != "summary"
+    ]
+    call = "__import__('course.check').check.report"  # adds no name to the learner's
+    tests = [nbformat.v4.new_code_cell(f"{call}({str(path)!r}, {number}, globals())")
+             for number in range(len(todo))]  # fmt: skip
+    notebook.cells = [*cells, *tests]
+    begun, stopped = execute(notebook, path.parent)
+    for cell in cells[:begun]:
+        if error := error_of(cell):
+            print(f"{begins(cell)} stops: {error}\n")
+    if begun <= len(cells):
+        print(f"{begins(cells[begun - 1])} {stopped}\n\nWhat comes after it was not run.")
+        return 1
+    tests = tests[: begun - len(cells)]
+    lines = [printed(cell).strip() or str(Verdict(exercise, "fails", error_of(cell)))
+             for cell, exercise in zip(tests, todo, strict=False)]  # fmt: skip
+    if stopped:
+        lines[-1] = str(Verdict(todo[len(tests) - 1], "fails", f"a test {stopped}"))
+        print("\n".join([*lines, "\nWhat comes after it was not run."]))
+        return 1
+    print("\n".join([*lines, count(lines)]))
+    return int(not all(map(passes, lines)))
+
+
+def begins(cell: NotebookNode) -> str:
+    """Name a cell by its first line."""
+    return f"The cell that begins `{cell.source.strip().partition(chr(10))[0]}`"
+
+
+def printed(cell: NotebookNode) -> str:
+    """Return what a cell has printed, without its warnings."""
+    return "".join(o.text for o in cell.get("outputs", []) if o.get("name") == "stdout")
+
+
+def error_of(cell: NotebookNode) -> str:
+    """Return the error at which a cell stopped, or nothing."""
+    for output in cell.get("outputs", []):
+        if output.output_type == "error":
+            said = re.sub(r" \(\S+\.py, line (\d+)\)$", r" in its line \1", output.evalue)
+            return f"{output.ename}: {said}"
+    return ""
 
 
 if __name__ == "__main__":

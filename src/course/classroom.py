@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,21 @@ def release_folder() -> Path:
 def overlay() -> Path:
     """Bring the sources in force up to date and return their folder.
 
-    Raises ValueError if a private folder has a notebook that the course does not know.
+    Raises ValueError if a private folder has a notebook that the course does not know, or none at
+    all, and if the class was made from private sources that are not named now.
     """
     private, target = private_sources(), source_folder()
     if private is None:
+        if (class_folder() / "source").exists():
+            raise ValueError(
+                "this class has private sources: set COURSE_SOLUTIONS to their folder. To go back "
+                "to the public ones, remove grading/source and grading/release"
+            )
         return target
-    for path in private.glob("*/*.ipynb"):
+    ours = [path for path in private.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    if not ours:
+        raise ValueError(f"COURSE_SOLUTIONS names {private}, which holds no notebook")
+    for path in ours:
         if not (ROOT / "solutions" / path.relative_to(private)).exists():
             raise ValueError(
                 f"{path} takes the place of nothing: name it as in solutions/, for example "
@@ -75,7 +84,7 @@ def overlay() -> Path:
     fresh = target.with_name("source.new")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(ROOT / "solutions", fresh)
-    for path in private.glob("*/*.ipynb"):
+    for path in ours:
         shutil.copyfile(path, fresh / path.relative_to(private))
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
@@ -100,7 +109,7 @@ def configure(c: Config) -> Config:
     c.OverwriteCells.add_missing_cells = True
     c.Execute.timeout = int(os.environ.get("COURSE_CELL_SECONDS", CELL_SECONDS))
     # A script in an answer must not run in the browser of who grades it, or of who reads feedback.
-    c.HTMLExporter.preprocessors = ["nbconvert.preprocessors.sanitize.SanitizeHTML"]
+    c.HTMLExporter.preprocessors = ["course.marks.HarmlessHTML"]
     c.LimitOutput.max_lines = 500
     steps = "course.submissions"
     c.Autograde.sanitize_preprocessors = [
@@ -121,6 +130,7 @@ def configure(c: Config) -> Config:
     ]
     c.GenerateFeedback.preprocessors = [
         "nbgrader.preprocessors.GetGrades",
+        "course.marks.MarksByExercise",
         f"{steps}.HideHiddenTests",
         "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
     ]
@@ -166,7 +176,7 @@ class Student:
 
 
 HEADERS = {  # what Canvas, Moodle and people call the columns
-    "id": ("id", "student id", "student_id", "id number", "sis login id", "username", "login"),
+    "id": ("id", "student id", "student_id", "id number", "username", "login"),
     "first_name": ("first_name", "first name", "given name"),
     "last_name": ("last_name", "last name", "surname", "family name"),
     "email": ("email", "email address", "e-mail"),
@@ -175,25 +185,41 @@ HEADERS = {  # what Canvas, Moodle and people call the columns
 }
 
 
+def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV; return the line and the values by lower-case header of each row that has any.
+
+    Commas, semicolons (Excel in much of Europe) and tabs are told apart by the header. Raises
+    ValueError if it is no text in UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no CSV in UTF-8: save it as `CSV UTF-8`") from None
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
+    rows = []
+    for row in reader:
+        low = {(key or "").strip().lower(): value.strip() for key, value in row.items()
+               if isinstance(value, str)}  # fmt: skip
+        if any(low.values()):
+            rows.append((reader.line_num, low))
+    return rows
+
+
 def read_roster(path: Path) -> list[Student]:
     """Read a roster: a CSV with a column `id`, or the export of Canvas or Moodle.
 
     Raises ValueError that names the line and the cure.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise ValueError(f"{path} has no students: write a header `id,first_name,last_name,email`")
-    canvas = "SIS Login ID" in rows[0]
-    students: list[Student] = []
-    for number, row in enumerate(rows, start=2):
-        low = {(key or "").strip().lower(): (value or "").strip() for key, value in row.items()
-               if isinstance(value, str)}  # fmt: skip
-        if canvas:  # its ID is the number in file names; its first row may hold "Points Possible"
-            low["lms_id"] = low.pop("id", "")
-            if low.get("student", "").startswith("Points Possible") or not low["sis login id"]:
+    students: dict[str, Student] = {}
+    for number, row in read_rows(path):
+        where = f"{path}, line {number}"
+        if {"student", "id"} <= set(row):  # Canvas: its ID is the number in file names
+            if not row["student"] or row["student"].startswith("Points Possible"):
                 continue
-        found = {field: next((low[n] for n in names if low.get(n)), "")
+            row["lms_id"] = row["id"]
+            row["id"] = row.get("sis login id") or row.get("sis user id") or row["id"]
+        found = {field: next((row[n] for n in names if row.get(n)), "")
                  for field, names in HEADERS.items()}  # fmt: skip
         full = found.pop("name")
         if full and not found["last_name"]:
@@ -202,12 +228,15 @@ def read_roster(path: Path) -> list[Student]:
                 first, _, last = full.rpartition(" ")
             found["first_name"], found["last_name"] = first.strip(), last.strip()
         if not found["id"]:
-            raise ValueError(f"{path}, line {number}: no id; the header needs a column `id`")
-        students.append(Student(**{**found, "id": check_id(found["id"], f"{path}, line {number}")}))
-    twice = {s.id for s in students if sum(o.id == s.id for o in students) > 1}
-    if twice:
-        raise ValueError(f"{path} has {', '.join(sorted(twice))} twice: an id is one student's")
-    return students
+            raise ValueError(f"{where}: no id; each student needs one in a column `id`")
+        found["lms_id"] = found["lms_id"].removeprefix("Participant ")  # as Moodle's worksheet says
+        student = Student(**{**found, "id": check_id(found["id"], where)})
+        if student.id in students:
+            raise ValueError(f"{where}: {student.id} is there twice; an id is one student's")
+        students[student.id] = student
+    if not students:
+        raise ValueError(f"{path} has no students: write a header `id,first_name,last_name,email`")
+    return list(students.values())
 
 
 def check_id(name: str, where: str) -> str:
@@ -216,9 +245,9 @@ def check_id(name: str, where: str) -> str:
     Raises ValueError if it cannot.
     """
     safe = name.replace("-", "").replace("_", "").replace(".", "").replace("@", "")
-    if not safe.isascii() or not safe.isalnum() or name.startswith((".", "-")):
+    if not safe.isascii() or not safe.isalnum() or name[0] in ".-@" or len(name) > 100:
         raise ValueError(
-            f"{where}: {name!r} cannot name a folder: use letters, digits, and - _ . @ inside"
+            f"{where}: the id {name!r} cannot name a folder: use a-z, A-Z, 0-9, and - _ . @ inside"
         )
     return name
 
@@ -237,14 +266,17 @@ def roster() -> list[Student]:
 def new_class(path: Path) -> list[Student]:
     """Make the class, or bring its roster up to date; nobody who is in it is ever removed.
 
-    Returns the students. Raises ValueError or FileNotFoundError if the roster cannot be read.
+    What a roster does not say of a student stays as it was. Returns the students. Raises ValueError
+    or FileNotFoundError if the roster cannot be read.
     """
     from nbgrader.api import Gradebook
 
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path}: write a CSV with a column `id`")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: write a CSV with a column `id`")
     known = {s.id: s for s in roster()} if (class_folder() / "roster.csv").exists() else {}
-    known |= {s.id: s for s in read_roster(path)}
+    for student in read_roster(path):
+        said = {field: value for field, value in asdict(student).items() if value}
+        known[student.id] = replace(known.get(student.id, student), **said)
     class_folder().mkdir(exist_ok=True)
     here = str(Path(sys.executable).parent)  # nbgrader makes its tables by calling `alembic`
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])

@@ -353,30 +353,41 @@ def run_all(
     context = multiprocessing.get_context("fork")
     running: dict[str, tuple[Any, float, str]] = {}
     waiting, done = list(reversed(queue)), 0
-    while waiting or running:
-        while waiting and len(running) < workers:
-            student = waiting.pop()
-            status_path(chapter, student).unlink(missing_ok=True)
-            scratch = tempfile.mkdtemp(prefix="course-")
-            arguments = (chapter, name, student, ours, scratch)
-            process = context.Process(target=child, args=arguments)
-            process.start()
-            running[student] = (process, time.monotonic(), scratch)
-        for student, (process, started, scratch) in list(running.items()):
-            late = time.monotonic() - started > seconds
-            if process.is_alive() and not late:
-                continue
-            if process.is_alive():
-                kill_session(process.pid)
-            process.join()
-            shutil.rmtree(scratch, ignore_errors=True)
-            del running[student]
-            done += 1
-            result = read_result(chapter, student) or given_up(
-                chapter, name, student, late, process
-            )
-            say(f"{done}/{len(queue)}  {line(result)}")
-        time.sleep(0.02)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                student = waiting.pop()
+                status_path(chapter, student).unlink(missing_ok=True)
+                scratch = tempfile.mkdtemp(prefix="course-")
+                arguments = (chapter, name, student, ours, scratch)
+                process = context.Process(target=child, args=arguments)
+                process.start()
+                running[student] = (process, time.monotonic(), scratch)
+            for student, (process, started, scratch) in list(running.items()):
+                late = time.monotonic() - started > seconds
+                if process.is_alive() and not late:
+                    continue
+                end(process, scratch)
+                del running[student]
+                done += 1
+                result = read_result(chapter, student)
+                if result is None and process.exitcode == 0:
+                    say(f"{done}/{len(queue)}  {student} is being graded by another run")
+                    continue
+                result = result or given_up(chapter, name, student, late, process)
+                say(f"{done}/{len(queue)}  {line(result)}")
+            time.sleep(0.02)
+    finally:  # stopped by hand: leave no worker behind
+        for process, _, scratch in running.values():
+            end(process, scratch)
+
+
+def end(process: Any, scratch: str) -> None:
+    """Wait for a worker, or kill it if it is still at work, and remove its files."""
+    if process.is_alive():
+        kill_session(process.pid)
+    process.join()
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def kill_session(pid: int | None) -> None:
@@ -449,6 +460,11 @@ def accept(chapter: str, student: str, note: str) -> Result:
     result = read_result(chapter, student)
     if result is None:
         raise FileNotFoundError(f"{student} has no result for {chapter}")
+    if not result.why or result.status == FAILED:
+        raise ValueError(
+            f"nothing of {student} is flagged ({result.status}): accept is for flags. A written "
+            "answer is marked in the formgrader; a failed submission has to be handed in again"
+        )
     if not note.strip():
         raise ValueError('say what you found: --note "spoke with the student; a harmless import"')
     return store(replace(result, accepted=note.strip()))

@@ -3,7 +3,14 @@
 import csv
 import html
 import io
+import re
 from pathlib import Path
+from typing import Any
+
+from nbconvert.preprocessors.sanitize import SanitizeHTML
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+from nbgrader.preprocessors import NbGraderPreprocessor
 
 from course.classroom import (
     assignment,
@@ -13,7 +20,7 @@ from course.classroom import (
     quiet_log,
     roster,
 )
-from course.grading import FAILED, GRADED, MISSING, REVIEW, Result, standings
+from course.grading import FAILED, GRADED, MISSING, REVIEW, Result, by_exercise, standings
 from course.notebooks import write_text
 
 FORMATS = ("plain", "canvas", "moodle")
@@ -30,6 +37,45 @@ body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 2rem aut
 top to bottom, and hand it in again; if you think that it is in order, ask your instructor.</p>
 </body></html>
 """
+MATH = re.compile(r"\$\$?[^$]+\$\$?")
+
+
+class MarksByExercise(NbGraderPreprocessor):  # type: ignore[misc]
+    """Begin a feedback page with the marks of each exercise, and their sum."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Put a table before the first cell."""
+        names = resources["nbgrader"]
+        rows = by_exercise(names["assignment"], names["student"])
+        rows.append(("All", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+        lines = ["| exercise | marks | of |", "|:--|--:|--:|"]
+        lines += [f"| {title.replace('|', '/')} | {got:g} | {of:g} |" for title, got, of in rows]
+        nb.cells.insert(0, new_markdown_cell("\n".join(lines)))
+        return nb, resources
+
+
+class HarmlessHTML(SanitizeHTML):
+    """Take out of a page what a browser would run; keep the hints folded, and `<` in formulas."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Allow the tags that our own cells use; none of them can run anything."""
+        super().__init__(**settings)  # type: ignore[no-untyped-call]
+        self.tags = [*self.tags, "details", "summary", "p", "br", "pre", "sub", "sup"]
+
+    def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> Any:
+        """Clean a cell; a sign that was escaped within a formula is written as TeX has it."""
+        cell, resources = super().preprocess_cell(  # type: ignore[no-untyped-call]
+            cell, resources, index
+        )
+        if cell.cell_type == "markdown":
+            cell.source = MATH.sub(in_tex, cell.source)
+        return cell, resources
+
+
+def in_tex(formula: re.Match[str]) -> str:
+    """Undo the escapes of HTML in a formula, with names where a sign could begin a tag."""
+    text = formula[0].replace("&lt;", r"\lt ").replace("&gt;", r"\gt ")
+    return text.replace("&amp;", "&")
 
 
 def feedback(chapter: str, everyone: bool = False) -> tuple[list[Path], list[str]]:
@@ -56,9 +102,9 @@ def feedback(chapter: str, everyone: bool = False) -> tuple[list[Path], list[str
             directory = course_directory(config, **settings)
             GenerateFeedback(coursedir=directory, config=config, force=True).start()
         else:
-            without.append(
-                f"{result.student}: {result.status} ({'; '.join(result.why) or 'nothing'})"
-            )
+            page.unlink(missing_ok=True)  # an old one, from before something was handed in again
+            why = f" ({'; '.join(result.why)})" if result.why else ""
+            without.append(f"{result.student}: {result.status}{why}")
             continue
         pages.append(page)
     return pages, without

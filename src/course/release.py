@@ -4,15 +4,17 @@
 does the stripping, but never on the project itself: it empties what it writes to.
 """
 
+import ast
 import logging
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
-from course.chapters import ROOT
+import nbformat
+from nbformat import NotebookNode
+
 from course.classroom import class_folder, configure, overlay, release_folder
-from course.exercises import role
+from course.exercises import grade_id, role
 from course.notebooks import read_notebook, write_text
 
 STUB = ("raise NotImplementedError", "YOUR ANSWER HERE")
@@ -51,25 +53,63 @@ def refuse_leaks(folder: Path) -> None:
             raise ValueError(f"{path} would be handed out with the exercises: move it elsewhere.")
 
 
-def worked_in(path: Path) -> bool:
-    """Say whether somebody has worked in a notebook: it was run, or an answer is no stub."""
-    notebook = read_notebook(path)
+def worked_in(path: Path, fresh: str = "") -> bool:
+    """Say whether somebody has worked in a notebook: it was run, has an answer, or a cell more.
+
+    `fresh` is the notebook that is to take its place: an answer that has statements which are not
+    there was begun, even if its stub still stands. An unreadable file counts as work.
+    """
+    try:
+        cells = read_notebook(path).cells
+    except Exception:  # nbformat raises many kinds
+        return True
+    new = {grade_id(c): c.source for c in nbformat.reads(fresh, 4).cells} if fresh else {}
     return any(
         (cell.cell_type == "code" and (cell.execution_count or cell.outputs))
-        or (role(cell) in ("answer", "written") and not any(stub in cell.source for stub in STUB))
-        for cell in notebook.cells
+        or (cell.cell_type == "code" and not role(cell) and cell.source.strip())
+        or (role(cell) in ("answer", "written") and begun(cell, new.get(grade_id(cell))))
+        for cell in cells
     )
+
+
+def begun(cell: NotebookNode, fresh: str | None) -> bool:
+    """Say whether an answer is more than the stub that was, or is now, handed out."""
+    if not any(stub in cell.source for stub in STUB):
+        return bool(cell.source != fresh)
+    if fresh is None:
+        return False
+    if role(cell) == "written":
+        return bool(cell.source.strip() != fresh.strip())
+    return not statements(cell.source) <= statements(fresh)
+
+
+def statements(source: str) -> set[str]:
+    """Return the statements of a cell, but for definitions and docstrings: those may be reworded.
+
+    A source that is no Python is a statement of its own.
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return {source}
+    return {
+        ast.unparse(node)
+        for node in nodes
+        if isinstance(node, ast.stmt)
+        and not isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    }
 
 
 def release(force: bool = False) -> list[str]:
     """Write the exercises, and tell the gradebook of the class about them if there is a class.
 
     Returns the paths that changed. A notebook that somebody has worked in is never overwritten.
-    Raises ValueError with its name; with `force` it is kept beside the new one as `.mine`.
+    Raises ValueError with its name; with `force` it is kept beside the new one as `.mine-1`.
     """
     source, target = overlay(), release_folder()
     with tempfile.TemporaryDirectory() as scratch:
-        strip(source, Path(scratch), register=(class_folder() / "gradebook.db").exists())
+        strip(source, Path(scratch))
         fresh = {
             path.relative_to(scratch): path.read_text(encoding="utf-8")
             for path in sorted(Path(scratch).rglob("*.ipynb"))
@@ -79,24 +119,32 @@ def release(force: bool = False) -> list[str]:
         for name, text in fresh.items()
         if not (target / name).exists() or (target / name).read_text(encoding="utf-8") != text
     }
-    busy = [name for name in changed if (target / name).exists() and worked_in(target / name)]
+    busy = [name for name, text in changed.items()
+            if (target / name).exists() and worked_in(target / name, text)]  # fmt: skip
     if busy and not force:
         raise ValueError(
-            f"{', '.join(map(str, busy))} in {target.name}/ holds somebody's work: move it away, "
-            "or run `course release --force`, which keeps it as a copy"
+            f"somebody has worked in {', '.join(f'{target.name}/{name}' for name in busy)}: move "
+            "it away, or run `course release --force`, which keeps it as a copy"
         )
+    if (class_folder() / "gradebook.db").exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            strip(source, Path(scratch), register=True)
     for name in busy:
         keep(target / name)
     for name, text in changed.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(target / name, text)
-    old = {p.relative_to(target) for p in target.glob("*/*.ipynb")} - set(fresh)
-    for name in sorted(old):
-        if (ROOT / "solutions" / name.parent).exists() or worked_in(target / name):
-            continue
-        shutil.rmtree((target / name).parent)
-        changed[name] = "gone"
-    return [f"{target.name}/{name}" for name in changed]
+    for path in sorted(target.glob("*/*.ipynb")):
+        name = path.relative_to(target)
+        if not (source / name.parent).exists() and not worked_in(path):
+            path.unlink()
+            changed[name] = "gone"
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+    return [
+        f"{target.name}/{name}{' (gone)' if text == 'gone' else ''}"
+        for name, text in changed.items()
+    ]
 
 
 def keep(path: Path) -> None:

@@ -1,0 +1,535 @@
+"""The instructor's kit without the hostile code: rosters, collecting, grading, marks, release."""
+
+import contextlib
+import csv
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from html import unescape
+
+import nbformat
+import pytest
+from classkit import CHAPTER, NOTEBOOK, cell_named, handed_out, make_class, solution
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from course import check as checking
+from course import classroom, grading, marks
+from course.__main__ import main
+from course.chapters import ROOT
+from course.classroom import new_class, read_roster
+from course.exercises import HIDDEN, exercises
+from course.release import release
+
+FILE = f"{NOTEBOOK}.ipynb"
+
+
+# --- Rosters -----------------------------------------------------------------------------------
+
+ROSTERS = {
+    "plain": "id,first_name,last_name\njdoe,Jane,Doe\n",
+    "with a byte order mark": "\ufeffid,first_name,last_name\r\njdoe,Jane,Doe\r\n",
+    "semicolons, as Excel writes them": "ID;Vorname;first_name;last_name\njdoe;x;Jane;Doe\n",
+    "blank rows": "id,first_name,last_name\n,,\njdoe,Jane,Doe\n,,\n",
+    "Canvas": "Student,ID,SIS User ID,SIS Login ID,Section,Homework 1 (99)\n"
+    ",,,,,Manual Posting\n    Points Possible,,,,,16\n"
+    '"Doe, Jane",4711,900,jdoe,"Bio 1, Mon",12\n',
+    "Canvas without logins": 'Student,ID,SIS User ID,Section\n"Doe, Jane",4711,jdoe,A\n',
+    "Moodle, participants": "First name,Surname,ID number,Email address\nJane,Doe,jdoe,j@x.edu\n",
+    "Moodle, grading worksheet": "Identifier,Full name,ID number,Email address,Status\n"
+    "Participant 4711,Jane Doe,jdoe,j@x.edu,No submission\n",
+}
+
+
+@pytest.mark.parametrize("kind", ROSTERS)
+def test_rosters_are_read_as_they_come(tmp_path, kind):
+    (tmp_path / "r.csv").write_text(ROSTERS[kind], encoding="utf-8")
+    [jane] = read_roster(tmp_path / "r.csv")
+    assert (jane.id, jane.first_name, jane.last_name) == ("jdoe", "Jane", "Doe")
+    assert jane.lms_id == ("4711" if "4711" in ROSTERS[kind] else "")
+    assert jane.email == ("j@x.edu" if "Moodle" in kind else "")
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("id\nann\nben\nann\n", "line 4: ann is there twice"),
+        ("id\n../x\n", "line 2: the id '../x' cannot name a folder"),
+        ("id\na/b\n", "'a/b' cannot name a folder"),
+        ("id\n..\n", "'..' cannot name a folder"),
+        ("id\n-rf\n", "'-rf' cannot name a folder"),
+        ("id\nmüller\n", "use a-z"),
+        ("id\n" + "a" * 300 + "\n", "cannot name a folder"),
+        ("name,email\nAnn,a@x.edu\n", "line 2: no id; each student needs one in a column `id`"),
+        ("id,name\nann,Ann\n,Ben\n", "line 3: no id"),
+        ("id\n", "has no students"),
+        ("", "has no students"),
+        ("Student,ID\n    Points Possible,\n", "has no students"),
+    ],
+)
+def test_a_roster_that_is_wrong_is_refused_with_its_line(tmp_path, text, says):
+    (tmp_path / "r.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(says)):
+        read_roster(tmp_path / "r.csv")
+
+
+def test_a_roster_in_another_encoding_is_refused_in_words(tmp_path):
+    (tmp_path / "r.csv").write_bytes("id,last_name\nann,Müller\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="save it as `CSV UTF-8`"):
+        read_roster(tmp_path / "r.csv")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A course in a temporary folder: one chapter, and no class yet."""
+    for name in ("solutions", "exercises"):
+        shutil.copytree(ROOT / name / CHAPTER, tmp_path / name / CHAPTER)
+    monkeypatch.setattr(classroom, "ROOT", tmp_path)
+    monkeypatch.delenv("COURSE_SOLUTIONS", raising=False)
+    return tmp_path
+
+
+def test_a_class_is_extended_and_nobody_is_ever_removed(place):
+    roster = place / "r.csv"
+    roster.write_text("id,last_name,lms_id\nann,Lee,11\nben,Roe,12\n", encoding="utf-8")
+    assert [s.id for s in new_class(roster)] == ["ann", "ben"]
+    roster.write_text("id,first_name\nben,Ben\ncat,Cat\n", encoding="utf-8")
+    assert [s.id for s in new_class(roster)] == ["ann", "ben", "cat"]
+    ben = classroom.roster()[1]
+    assert (ben.first_name, ben.last_name, ben.lms_id) == ("Ben", "Roe", "12")
+    with classroom.gradebook() as book:
+        assert {s.id: s.last_name for s in book.students} == {
+            "ann": "Lee", "ben": "Roe", "cat": None}  # fmt: skip
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        new_class(place)
+
+
+# --- Release -----------------------------------------------------------------------------------
+
+
+def fill(folder, files):
+    """Write files, given by path, below a folder."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def set_cell(path, name, source):
+    notebook = nbformat.read(path, as_version=4)
+    cell_named(notebook, name).source = source
+    nbformat.write(notebook, path)
+
+
+def ran_a_cell(notebook):
+    cell_named(notebook, "setup").execution_count = 1
+
+
+def answered(notebook):
+    cell_named(notebook, "sliding_mask").source = "def sliding_mask(a, b, c): return 1"
+
+
+def began_above_the_stub(notebook):
+    cell = cell_named(notebook, "sliding_mask")
+    cell.source = cell.source.replace("    # YOUR CODE", "    key = 1\n    # YOUR CODE")
+
+
+def began_to_write(notebook):
+    cell_named(notebook, "written_effective_keys").source += "\n\nThe table says"
+
+
+def added_a_cell(notebook):
+    notebook.cells.append(new_code_cell("scratch = 1"))
+
+
+WORK = [ran_a_cell, answered, began_above_the_stub, began_to_write, added_a_cell]
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_release_never_overwrites_work(place, work):
+    path = place / "exercises" / CHAPTER / FILE
+    stub = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(stub, as_version=4)
+    work(notebook)
+    nbformat.write(notebook, path)
+    mine = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"worked in exercises/{CHAPTER}/{FILE}.*--force"):
+        release()
+    assert path.read_bytes() == mine
+    assert release(force=True) == [f"exercises/{CHAPTER}/{FILE}"]
+    assert path.read_text(encoding="utf-8") == stub
+    assert path.with_name(f"{NOTEBOOK}.mine-1.ipynb").read_bytes() == mine
+    path.write_bytes(mine)
+    release(force=True)
+    assert path.with_name(f"{NOTEBOOK}.mine-2.ipynb").read_bytes() == mine
+
+
+def test_release_brings_stubs_up_to_date_and_keeps_what_is_not_its_own(place):
+    path = place / "exercises" / CHAPTER / FILE
+    stub = path.read_text(encoding="utf-8")
+    path.write_text(stub.replace("Say which of n_src keys", "Say, as we once wrote,"), "utf-8")
+    gone = place / "exercises" / "99_gone"
+    fill(gone, {"a.ipynb": nbformat.writes(handed_out()), "b.ipynb": nbformat.writes(solution())})
+    assert sorted(release()) == [f"exercises/{CHAPTER}/{FILE}", "exercises/99_gone/a.ipynb (gone)"]
+    assert path.read_text(encoding="utf-8") == stub and release() == []
+    assert [p.name for p in gone.iterdir()] == ["b.ipynb"]  # somebody's answers
+    path.write_text("{broken", encoding="utf-8")
+    with pytest.raises(ValueError, match="somebody has worked in"):
+        release()
+
+
+def variant(folder):
+    """Write a private source of the chapter, with another hidden test."""
+    fill(folder, {f"{CHAPTER}/{FILE}": (ROOT / "solutions" / CHAPTER / FILE).read_text("utf-8")})
+    path = folder / CHAPTER / FILE
+    source = cell_named(nbformat.read(path, as_version=4), "test_sliding_mask").source
+    source = source.replace("check_sliding_mask(5, 5, 3)", "check_sliding_mask(6, 6, 2)")
+    set_cell(path, "test_sliding_mask", source.replace("(1, 7, 2)", "(1, 8, 5)"))
+    return folder
+
+
+def test_private_sources_take_the_place_of_public_ones(place, monkeypatch):
+    monkeypatch.setenv("COURSE_SOLUTIONS", str(place / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"names .*/nowhere, which is no folder"):
+        release()
+    monkeypatch.setenv("COURSE_SOLUTIONS", str(place / "private"))
+    (place / "private").mkdir()
+    with pytest.raises(ValueError, match="holds no notebook"):
+        release()
+    variant(place / "private")
+    before = {p: p.read_bytes() for p in (place / "exercises").rglob("*.ipynb")}
+    assert release() == [f"release/{CHAPTER}/{FILE}"]
+    text = (place / "grading" / "release" / CHAPTER / FILE).read_text(encoding="utf-8")
+    assert "check_sliding_mask(6, 6, 2)" in text and "(1, 8, 5)" not in text
+    assert {p: p.read_bytes() for p in (place / "exercises").rglob("*.ipynb")} == before
+    for stray in ("attention.ipynb", "04_attention/mine.ipynb", "x/y/z.ipynb"):
+        fill(place / "private", {stray: text})
+        with pytest.raises(ValueError, match=rf"{stray} takes the place of nothing"):
+            release()
+        (place / "private" / stray).unlink()
+    monkeypatch.delenv("COURSE_SOLUTIONS")
+    with pytest.raises(ValueError, match="this class has private sources: set COURSE_SOLUTIONS"):
+        release()
+
+
+# --- Check -------------------------------------------------------------------------------------
+
+
+def exercise_notebook(*answers):
+    """Make a notebook of small exercises; the answer to number n is a function fn."""
+    cells = [new_markdown_cell("# Exercises")]
+    for n, answer in enumerate(answers, start=1):
+        cells.append(new_markdown_cell(f"## {n}. Number {n} (easy, 2 points, 5 minutes)"))
+        test = f"assert f{n}() == {n}, f'expected {n}, not {{f{n}()}}'"
+        for source, id, is_test in ((answer, f"f{n}", False), (test, f"test_{n}", True)):
+            cells.append(new_code_cell(source))
+            given = {"grade_id": id, "grade": is_test, "solution": not is_test}
+            cells[-1].metadata["nbgrader"] = given
+    return new_notebook(cells=cells)
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch, capsys):
+    """Run `course check` on a notebook; return its exit code and what it printed."""
+
+    def run(notebook, seconds=120):
+        path = tmp_path / "mine.ipynb"
+        path.write_text(notebook if isinstance(notebook, str) else nbformat.writes(notebook))
+        monkeypatch.setattr(checking, "CELL_SECONDS", seconds)
+        before = (path.read_bytes(), path.stat().st_mtime_ns)
+        try:
+            return checking.check(str(path)), capsys.readouterr().out
+        finally:
+            assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+            assert os.listdir(tmp_path) == ["mine.ipynb"]
+
+    return run
+
+
+def test_check_of_the_stub_and_of_the_right_notebook(checked):
+    code, text = checked(handed_out())
+    assert code == 1 and text.count(": not answered yet\n") == 5
+    assert text.endswith("\n0 of 5 exercises pass their visible tests.\n")
+    code, text = checked(solution())
+    assert code == 0 and text.count(": passes") == 5
+    assert "2. How many keys does a head look at?: passes its tests; a person reads" in text
+
+
+WRONG = """The cell that begins `def f3()` stops: SyntaxError: expected ':' in its line 1
+
+The cell that begins `f4 = 1 / 0` stops: ZeroDivisionError: division by zero
+
+1. Number 1: passes
+2. Number 2: fails
+   expected 2, not 7
+3. Number 3: fails
+   `f3` is not defined: run the cell that defines it. If you did, that cell stopped at
+   an error before it came to the end.
+4. Number 4: fails
+   `f4` is not defined: run the cell that defines it. If you did, that cell stopped at
+   an error before it came to the end.
+5. Number 5: fails
+   your code calls exit(); return a value instead
+6. Number 6: fails
+   `six` is not defined: run the cells above from the top of the notebook.
+
+1 of 6 exercises pass their visible tests.
+"""
+
+
+def test_check_and_the_last_cell_say_in_the_same_words_what_is_wrong(checked, tmp_path, capsys):
+    answers = ["def f1(): return 1", "def f2(): return 7", "def f3()\n    return 3", "f4 = 1 / 0",
+               "import sys\ndef f5(): sys.exit()", "def f6(): return six"]  # fmt: skip
+    assert checked(exercise_notebook(*answers)) == (1, WRONG)
+    namespace = {}
+    for answer in answers:
+        with contextlib.suppress(SyntaxError, ZeroDivisionError):
+            exec(answer, namespace)
+    checking.summary(tmp_path / "mine.ipynb", namespace)
+    assert capsys.readouterr().out == WRONG[WRONG.index("1. Number") :]
+    checking.summary(tmp_path / "old.ipynb", namespace)
+    assert "was the notebook renamed? Put its name in this cell" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "second, says",
+    [
+        ("while True: pass", "begins `while True: pass` runs for longer than 6 s: is there a loop"),
+        ("import os; os._exit(1)", "begins `import os; os._exit(1)` ends Python itself: does it"),
+        ("def f2():\n    while True: pass", "2. Number 2: fails\n   a test runs for longer"),
+        ("def f2():\n    import os; os._exit(1)", "2. Number 2: fails\n   a test ends Python"),
+    ],
+)
+def test_check_says_where_it_was_stopped(checked, second, says):
+    first, third = "def f1(): return 1", "def f3(): return 3"
+    code, text = checked(exercise_notebook(first, second, third), seconds=6)
+    assert code == 1 and says in text and "What comes after it was not run." in text
+    assert ("1. Number 1: passes\n2." in text) == ("a test" in says) and "3. Number" not in text
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"cells": 3}', "\x00"])
+def test_check_of_what_is_no_notebook(checked, text):
+    with pytest.raises(ValueError, match=r"mine\.ipynb (is no notebook that can be|has no exerc)"):
+        checked(text)
+
+
+def test_check_names_what_is_not_there(tmp_path, checked):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        checking.check(str(tmp_path / "x.ipynb"))
+    with pytest.raises(ValueError, match="has no exercises: name a notebook of exercises/"):
+        checked(new_notebook(cells=[new_code_cell("1")]))
+    [exercise] = exercises(new_notebook(cells=exercise_notebook("f1 = int").cells[:3]))
+    assert "its test cell is gone" in checking.judge(exercise, {}).why
+
+
+# --- Grading, marks, feedback, export: one class, in the order of a week ------------------------
+
+ROSTER = """id,first_name,last_name,email,lms_id
+ann,Ann,"O'Neil, ""Nan"" Jr",ann@x.edu,11
+ben,=HYPERLINK(1),-Smith,ben@x.edu,12
+cat,Cat,@Home,,13
+dan,Dan,Öz,,
+eve,Eve,Ek,,
+"""
+ONLY_VISIBLE = """def sliding_mask(n_dst, n_src, window):
+    if window == 1:
+        return torch.ones(n_dst, n_src, dtype=torch.bool)
+    position = torch.arange(n_dst)[:, None] + n_src - n_dst
+    key = torch.arange(n_src)
+    return (key <= position) & (key > position - window)
+"""
+WORDS = 'At $t<T$ it is 2.0 of 64. <script>alert(1)</script><img src=x onerror="alert(2)">'
+WRITTEN = "written_effective_keys"
+
+
+def mtimes(kit):
+    folder = kit.folder / "grading" / "status" / CHAPTER
+    return {path.stem: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def graded_kit(tmp_path_factory):
+    """Grade a class: Ann right, Ben not quite, Cat no notebook, Dan nothing, Eve flagged."""
+    kit = make_class(tmp_path_factory.mktemp("class"), ["ann", "ben", "cat", "dan", "eve"])
+    (kit.folder / "grading" / "roster.csv").write_text(ROSTER, encoding="utf-8")
+    kit.submit("cat", "no notebook <b>")
+    kit.submit("zed", "a stranger")
+    for student, name, source in (("ann", WRITTEN, WORDS), ("ben", "sliding_mask", ONLY_VISIBLE),
+                                  ("eve", "sliding_mask", "import subprocess\n")):  # fmt: skip
+        notebook = solution()
+        cell = cell_named(notebook, name)
+        cell.source = source + (cell.source if student == "eve" else "")
+        kit.submit(student, notebook)
+    kit.run = kit.course("grade", "4")
+    return kit
+
+
+@pytest.fixture
+def kit(graded_kit, monkeypatch):
+    """The graded class, also for calls in this process."""
+    monkeypatch.setattr(classroom, "ROOT", graded_kit.folder)
+    monkeypatch.delenv("COURSE_SOLUTIONS", raising=False)
+    return graded_kit
+
+
+def standing(student):
+    return next(r for r in grading.standings("4") if r.student == student)
+
+
+def mark_by_hand(*students, score=1.5):
+    """Do what the formgrader does when a person marks a written answer."""
+    with classroom.gradebook() as book:
+        for student in students:
+            grade = book.find_grade(WRITTEN, NOTEBOOK, CHAPTER, student)
+            grade.manual_score, grade.needs_manual_grade = score, False
+        book.db.commit()
+
+
+def test_each_submission_ends_in_a_status(kit):
+    said = kit.run.stdout
+    assert kit.run.returncode == 1, said + kit.run.stderr  # 1: somebody's failed
+    assert "5 to grade, 0 graded before, 2 at a time, sandboxed" in said
+    assert "zed is not on the roster: add the student with `course new-class`" in said
+    assert {r.student: (r.status, r.score) for r in grading.standings("4")} == {
+        "ann": ("needs review", 14), "ben": ("needs review", 12), "cat": ("failed", None),
+        "dan": ("no submission", None), "eve": ("needs review", 14), "zed": ("failed", None),
+    }  # fmt: skip
+    assert standing("ann").why == [f"{WRITTEN} is to be read"]
+    assert "starts a process" in standing("eve").why[0]
+
+
+def test_nothing_is_graded_twice_but_what_is_handed_in_again(kit):
+    before = mtimes(kit)
+    assert "to grade" not in kit.course("grade", "4").stdout and mtimes(kit) == before
+    kit.submit("cat", "still no notebook <b>")
+    again = kit.course("grade", "4")
+    assert "1 to grade, 4 graded before" in again.stdout and again.returncode == 1
+    assert {s for s, stamp in mtimes(kit).items() if stamp != before[s]} == {"cat"}
+
+
+def test_wrong_calls_are_answered_in_words(kit, capsys):
+    for call, says in (
+        (["grade", "4", "--student", "dan"], "dan has handed in nothing for 04_attention: run"),
+        (["grade", "44"], "no chapter is called '44'; there are: 01_"),
+        (["grade", "4", "--workers", "0"], "--workers must be at least 1"),
+        (["review", "4", "--accept", "eve"], "say what you found: --note"),
+        (["review", "4", "--accept", "dan", "--note", "x"], "dan has no result for 04_attention"),
+        (["export", "4", "--format", "excel"], "use one of plain, canvas, moodle"),
+        (["export", "4", "4", "--format", "moodle"], "name one chapter"),
+    ):
+        assert main(call) == 2 and says in capsys.readouterr().err
+
+
+def test_a_person_has_the_last_word(kit, capsys):
+    mark_by_hand("ann", "ben", "eve")
+    assert (standing("ann").status, standing("ann").score) == ("graded", 15.5)
+    assert standing("ben").status == "graded" and standing("eve").status == "needs review"
+    assert main(["review", "4", "--accept", "eve", "--note", "a harmless import"]) == 0
+    assert "eve" not in capsys.readouterr().out
+    assert (standing("eve").status, standing("eve").accepted) == ("graded", "a harmless import")
+    mark_by_hand("eve", score=2)
+    assert standing("eve").score == 16
+
+
+def text_of(page):
+    """Return what a page says, without its tags and styles."""
+    body = re.sub(r"<(style|script).*?</\1>", "", page[page.index("<body") :], flags=re.DOTALL)
+    return unescape(re.sub(r"<[^>]*>", "", body))
+
+
+def test_feedback_tells_marks_and_words_and_nothing_hidden(kit):
+    source = nbformat.read(kit.folder / "solutions" / CHAPTER / FILE, as_version=4)
+    parts = [HIDDEN.findall(cell.source) for cell in source.cells]
+    hidden = {line.strip() for part in parts for text in part for line in text.splitlines()}
+    pages, without = marks.feedback("4")
+    assert [page.parts[-3] for page in pages] == ["ann", "ben", "cat", "eve", "zed"]
+    assert without == ["dan: no submission"]
+    ann, ben, cat = (page.read_text(encoding="utf-8") for page in pages[:3])
+    for page in (ann, ben):
+        assert not [line for line in hidden if line in text_of(page)] and len(hidden) > 20
+        assert "&lt;details" not in page and page.count("<details>") == 10  # the hints are folded
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in ben.split("<tr>")]
+    assert [row[1:] for row in rows if row] == [
+        ["0", "2"], ["3.5", "4"], ["3", "3"], ["3", "3"], ["4", "4"], ["13.5", "16"]]  # fmt: skip
+    assert "AssertionError: sliding_mask(4, 4, 1): row 0" in text_of(ben)
+    assert "if window == 1:" in text_of(ben)  # the student's own words
+    assert "it is 2.0 of 64. <script>alert(1)</script><img src=x" in text_of(ann)
+    assert "<script>alert" not in ann and "<img src=x" not in ann and r"$t\lt T$" in ann
+    assert "not graded" in cat and "is no notebook (NotJSONError" in cat and "<b>" not in cat
+
+
+def test_who_is_in_review_gets_no_page_and_loses_an_old_one(kit):
+    page = kit.folder / "grading" / "feedback" / "eve" / CHAPTER / f"{NOTEBOOK}.html"
+    assert page.exists()
+    grading.store(replace(grading.read_result(CHAPTER, "eve"), accepted=""))
+    pages, without = marks.feedback("4")
+    assert not page.exists() and page not in pages
+    assert without[1].startswith("eve: needs review (the code starts a process")
+    assert page in marks.feedback("4", everyone=True)[0] and page.exists()
+
+
+def rows_of(text):
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_export_leaves_empty_what_is_no_mark(kit, tmp_path):
+    plain = list(csv.DictReader(io.StringIO(marks.export(["4"], "plain"))))
+    assert {row["student"]: (row["status"], row["score"]) for row in plain} == {
+        "ann": ("graded", "15.5"), "ben": ("graded", "13.5"), "cat": ("failed", ""),
+        "dan": ("no submission", ""), "eve": ("needs review", ""), "zed": ("failed", ""),
+    }  # fmt: skip
+    assert plain[0]["last_name"] == 'O\'Neil, "Nan" Jr' and plain[0]["max_score"] == "16"
+    assert (plain[1]["first_name"], plain[1]["last_name"]) == ("'=HYPERLINK(1)", "'-Smith")
+    head, points, ann, ben, cat, dan, eve = rows_of(marks.export(["4"], "canvas"))
+    assert head == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Notes", CHAPTER]
+    assert points[0] == "Points Possible" and points[-1] == "16"
+    assert ann == ['O\'Neil, "Nan" Jr, Ann', "11", "", "ann", "", "", "15.5"]
+    assert ben[0] == "'-Smith, =HYPERLINK(1)" and cat[0] == "'@Home, Cat"
+    assert [row[-1] for row in (cat, dan, eve)] == ["", "", ""]
+    assert dan[5] == f"{CHAPTER}: no submission"
+    head, ann, ben, cat, dan, eve = rows_of(marks.export(["4"], "moodle"))
+    assert head[:4] == ["Identifier", "Full name", "ID number", "Email address"]
+    assert ann == ["Participant 11", 'Ann O\'Neil, "Nan" Jr', "ann", "ann@x.edu", "graded", "15.5",
+                   "16", ""]  # fmt: skip
+    assert [row[5] for row in (cat, dan, eve)] == ["", "", ""] and "no notebook" in cat[7]
+    assert main(["export", "4", "--out", str(tmp_path / "marks.csv")]) == 0
+    assert (tmp_path / "marks.csv").read_text(encoding="utf-8") == marks.export(["4"], "plain")
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(kit):
+    before = mtimes(kit)
+    command = [sys.executable, "-m", "course", "grade", "4", "--again", "--workers", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(kit.folder / "src")}
+    run = subprocess.Popen([*command, "--student", "ann", "--student", "ben"], cwd=kit.folder,
+                           env=environment, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    while not run.stdout.readline().startswith("1/2  ann"):
+        assert run.poll() is None
+    time.sleep(1)
+    run.kill()
+    run.wait()
+    after = mtimes(kit)
+    assert after["ann"] > before["ann"] and "ben" not in after and after["eve"] == before["eve"]
+    again = kit.course("grade", "4")
+    assert "1 to grade, 4 graded before" in again.stdout, again.stdout + again.stderr
+    waiting = time.monotonic() + 120
+    while "ben" not in mtimes(kit) and time.monotonic() < waiting:
+        time.sleep(0.2)  # the killed run's last worker may still be at it; nobody grades Ben twice
+    assert {**mtimes(kit), "ben": 0} == {**after, "ben": 0}
+    assert standing("ben").score == 13.5  # what was marked by hand stands, and asks to be read anew
+
+
+def test_private_sources_are_what_is_graded_against(kit, monkeypatch):
+    before = (kit.folder / "exercises" / CHAPTER / FILE).read_bytes()
+    monkeypatch.setenv("COURSE_SOLUTIONS", str(variant(kit.folder / "private")))
+    assert release() == [f"release/{CHAPTER}/{FILE}"]
+    run = kit.course("grade", "4", "--student", "ann")
+    assert "1 to grade" in run.stdout and run.returncode == 0, run.stdout + run.stderr
+    test = cell_named(kit.graded("ann"), "test_sliding_mask").source
+    assert "check_sliding_mask(6, 6, 2)" in test and "(1, 8, 5)" in test
+    assert (kit.folder / "exercises" / CHAPTER / FILE).read_bytes() == before
+    monkeypatch.delenv("COURSE_SOLUTIONS")
+    assert "this class has private sources" in kit.course("grade", "4").stderr
