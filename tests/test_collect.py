@@ -65,7 +65,7 @@ def handed_in(place):
         folder.parent.name: {
             p.name: p.read_bytes().decode("utf-8", "replace")
             for p in folder.iterdir()
-            if p.name != "timestamp.txt"
+            if p.name not in ("timestamp.txt", "late.txt")
         }
         for folder in folders
     }
@@ -104,6 +104,7 @@ def test_whose_a_file_is(desk, kind, how):
     name = "jdoe.ipynb" if "id alone" in kind else FILE
     assert (problems, handed_in(desk)) == ([], {"jdoe": {name: "work"}})
     assert ("late" in kind) == ("marked late" in lines[0])
+    assert ("late" in kind) == bool(list(desk.glob("grading/submitted/*/*/late.txt")))
 
 
 def test_umlauts_spaces_and_ids_that_look_alike(desk):

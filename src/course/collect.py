@@ -263,15 +263,18 @@ def collect(chapter: str, source: Path) -> tuple[list[str], list[str]]:
         if not right and other:
             problems.append(f"{chosen.item.where}: this is the notebook of {other[0]}")
             continue
-        what = deposit(chapter, student, target, chosen.item)
+        what = deposit(chapter, student, target, chosen.item, chosen.late)
         extra = f" ({len(files) - 1} other files left out)" if len(files) > 1 else ""
         late = ", marked late" if chosen.late else ""
         lines.append(f"{student:20} {what}: {chosen.item.where}{late}{extra}")
     return lines, problems
 
 
-def deposit(chapter: str, student: str, name: str, item: Item) -> str:
-    """Write a submission, unless it is there already; keep the one that it replaces."""
+def deposit(chapter: str, student: str, name: str, item: Item, late: bool = False) -> str:
+    """Write a submission, unless it is there already; keep the one that it replaces.
+
+    A mark of the learning system that it came late is kept beside it, and told with the result.
+    """
     target = class_folder() / "submitted" / student / chapter
     name = re.sub(r"[^\w. -]", "_", name)[-60:].lstrip(".") or "submission"
     old = target / name
@@ -287,6 +290,8 @@ def deposit(chapter: str, student: str, name: str, item: Item) -> str:
     (fresh / name).write_bytes(item.data)
     stamp = f"{datetime_of(item.changed):%Y-%m-%d %H:%M:%S} UTC"
     (fresh / "timestamp.txt").write_text(stamp + "\n", encoding="utf-8")
+    if late:
+        (fresh / "late.txt").write_text("marked late\n", encoding="utf-8")
     if target.exists():
         before = target / "timestamp.txt"
         older = before.is_file() and stamp < before.read_text(encoding="utf-8").strip()

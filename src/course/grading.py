@@ -149,6 +149,7 @@ def grade_one(chapter: str, name: str, student: str, ours: Log) -> Result:
         notebook, remarks = restore(read_submission(path), template)
     except BadSubmission as error:
         return result(FAILED, why=[str(error)])
+    notes += ["marked late"] if (folder / "late.txt").is_file() else []
     if len(remarks) > 6:
         remarks = [*remarks[:5], f"{len(remarks) - 5} more cells were made good"]
     notes += remarks
