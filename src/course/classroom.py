@@ -87,6 +87,7 @@ def overlay() -> Path:
     wanted |= {path.relative_to(private): path.read_bytes() for path in ours}
     if {path.relative_to(target): path.read_bytes() for path in target.glob("*/*.ipynb")} == wanted:
         return target  # other commands of the class may be reading it
+    target.parent.mkdir(exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=".source-"))
     for name, data in wanted.items():
         (fresh / name).parent.mkdir(exist_ok=True)
@@ -115,6 +116,7 @@ def configure(c: Config) -> Config:
     c.Execute.timeout = int(os.environ.get("COURSE_CELL_SECONDS", CELL_SECONDS))
     # A script in an answer must not run in the browser of who grades it, or of who reads feedback.
     c.HTMLExporter.preprocessors = ["course.marks.HarmlessHTML"]
+    c.HTMLExporter.filters = {"markdown2html": "course.marks.markdown"}
     c.LimitOutput.max_lines = 500
     steps = "course.submissions"
     c.Autograde.sanitize_preprocessors = [

@@ -5,6 +5,7 @@ small file under `grading/status/`, written once, so a run that was stopped goes
 nothing is graded twice unless it is asked for or a student has handed in something new.
 """
 
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -51,6 +52,7 @@ from course.submissions import (
 )
 
 SUBMISSION_SECONDS = 180
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 GRADED, REVIEW, FAILED, MISSING = "graded", "needs review", "failed", "no submission"
 
 
@@ -257,6 +259,7 @@ def claimed(chapter: str, student: str) -> Iterator[bool]:
 def child(chapter: str, name: str, student: str, ours: Log, scratch: str) -> None:
     """Grade in a forked process; what it prints goes to a log, its files to `scratch`."""
     os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives its run
     tempfile.tempdir = scratch
     log = class_folder() / "logs" / chapter / f"{student}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jinja2 import pass_context
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
@@ -70,6 +72,14 @@ class HarmlessHTML(SanitizeHTML):
         if cell.cell_type == "markdown":
             cell.source = MATH.sub(in_tex, cell.source)
         return cell, resources
+
+
+@pass_context
+def markdown(context: Any, source: str) -> str:
+    """Render Markdown as nbconvert does, but no link that a browser would run (`javascript:`)."""
+    attachments = context.get("cell", {}).get("attachments", {})
+    renderer = IPythonRenderer(escape=False, allow_harmful_protocols=False, attachments=attachments)
+    return str(MarkdownWithMath(renderer=renderer).render(source))
 
 
 def in_tex(formula: re.Match[str]) -> str:
