@@ -282,6 +282,8 @@ def deposit(chapter: str, student: str, name: str, item: Item, late: bool = Fals
         old.is_file()
         and hashlib.sha256(old.read_bytes()).digest() == hashlib.sha256(item.data).digest()
     ):
+        if late and not (target / "late.txt").exists():
+            (target / "late.txt").write_text("marked late\n", encoding="utf-8")
         return "as before"
     what = "new"
     target.parent.mkdir(parents=True, exist_ok=True)

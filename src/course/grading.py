@@ -40,7 +40,7 @@ from course.classroom import (
 )
 from course.exercises import exercises, grade_id, notebook_of, role
 from course.notebooks import write_text
-from course.record import Log
+from course.record import RAISED, Log
 from course.submissions import (
     BadSubmission,
     SandboxedExecute,
@@ -311,6 +311,12 @@ def grade(
         ours = replay.in_second_process(replay.cells_to_run(source, source))
         if ours is None:
             raise ValueError(f"the answers of {source_of(chapter, name)} do not run: mend them")
+        broken = [test for test, calls in ours.items() if RAISED in [call[0] for call in calls]]
+        if broken:
+            raise ValueError(
+                f"the instructor's own answers fail {', '.join(broken)} of "
+                f"{source_of(chapter, name)}: mend the source before anybody is graded by it"
+            )
         box = "NOT SANDBOXED" if sandbox.opted_out() else "sandboxed"
         before = len(wanted) - len(queue)
         say(f"{chapter}: {len(queue)} to grade, {before} graded before, {workers} at a time, {box}")

@@ -15,6 +15,7 @@ from typing import Any
 CELL_SECONDS = 20
 MAX_NUMBERS = 20_000  # of a result; the rest is not compared
 OPAQUE = "..."
+RAISED = "!"  # a test that raised, in the place of an answer's name
 
 Log = dict[str, list[Any]]
 
@@ -91,8 +92,12 @@ def record(cells: list[dict[str, str]]) -> Log:
             current = log.setdefault(cell["name"], [])
         seed()
         signal.alarm(CELL_SECONDS)
-        with contextlib.suppress(Exception, OutOfTime), contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(cell["source"], f"<{cell['name']}>", "exec"), namespace)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(cell["source"], f"<{cell['name']}>", "exec"), namespace)
+        except (Exception, OutOfTime) as error:
+            if current is not None:
+                current.append([RAISED, type(error).__name__])
         signal.alarm(0)
         current = None
         if cell["role"] == "answer":

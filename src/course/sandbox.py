@@ -105,7 +105,9 @@ def command(inner: list[str], private: Path) -> list[str]:
     As root there is no need for a user namespace, and no use: the limit on processes does not hold
     for root. So the command gets a user of its own there, with a number that no other sandbox has.
     """
-    limits = [f"--{name}={value}" for name, value in LIMITS.items()]
+    limits = [f"--{name}={value}" for name, value in LIMITS.items() if name != "nproc"]
+    # Inside, where only the sandbox's own processes count, and not all that the user runs.
+    inner = ["prlimit", f"--nproc={LIMITS['nproc']}", "--", *inner]
     bwrap = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
     if os.getuid() == 0:
         user = str(2_000_000 + os.getpid())
