@@ -1,10 +1,12 @@
 """Tell a learner how far an exercise notebook has come: in its last cell, or `course check 4`."""
 
+import ast
 import contextlib
 import io
 import re
 import subprocess
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -48,8 +50,45 @@ def in_words(error: Exception, exercise: Exercise) -> str:
             "stopped at an error before it came to the end."
         )
     if isinstance(error, NameError):
-        return f"`{error.name}` is not defined: run the cells above from the top of the notebook."
-    return f"{type(error).__name__}: {error} (run the test cell to see where it comes from)"
+        return (
+            f"`{error.name}` is not defined{place(error)}. If a cell above defines it, run the "
+            "cells from the top; if none does, import it or mend its spelling."
+        )
+    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{said}{place(error)} (run the test cell to see where it comes from)"
+
+
+def place(error: Exception) -> str:
+    """Name the line of the notebook at which an error was raised, where that can be told."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if "ipykernel" in frame.filename and frame.line:
+            return f", in `{frame.name}`: `{frame.line.strip()}`"
+    return ""
+
+
+def unfinished(exercise: Exercise) -> str:
+    """Return the name of a function that has an answer and the raise of its stub as well."""
+    for cell in exercise.having("answer"):
+        try:
+            nodes = list(ast.walk(ast.parse(cell.source)))
+        except SyntaxError:
+            continue
+        for node in [node for node in nodes if isinstance(node, ast.FunctionDef)]:
+            if any(map(is_stub, node.body)) and not all(
+                is_stub(n) or is_text(n) for n in node.body
+            ):
+                return node.name
+    return ""
+
+
+def is_stub(node: ast.stmt) -> bool:
+    """Say whether a statement is the `raise NotImplementedError()` of a stub."""
+    return isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)
+
+
+def is_text(node: ast.stmt) -> bool:
+    """Say whether a statement is a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def judge(exercise: Exercise, namespace: dict[str, Any]) -> Verdict:
@@ -62,7 +101,12 @@ def judge(exercise: Exercise, namespace: dict[str, Any]) -> Verdict:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(cell.source, f"<{grade_id(cell)}>", "exec"), namespace)
-        except NotImplementedError:
+        except NotImplementedError as error:
+            if str(error):  # PyTorch's own, about a type that it does not serve
+                return Verdict(exercise, "fails", in_words(error, exercise))
+            if name := unfinished(exercise):
+                why = f"`raise NotImplementedError()` still stands in `{name}`: delete that line"
+                return Verdict(exercise, "fails", why)
             return Verdict(exercise, "not answered yet")
         except SystemExit:
             return Verdict(exercise, "fails", "your code calls exit(); return a value instead")
