@@ -25,7 +25,7 @@ from nbformat.v4 import new_code_cell
 
 from course.sandbox import OPT_OUT
 
-CELL_SECONDS, SUBMISSION_SECONDS = 5, 40
+CELL_SECONDS, SUBMISSION_SECONDS = 5, 60
 ANSWER = "sliding_mask"
 WRONG = "\ndef sliding_mask(n_dst, n_src, window):\n    return None\n"
 FULL = 14.0  # what the tests of the notebook give; the written answer is not among them
@@ -44,15 +44,20 @@ class Attack:
     score: float | None = None
 
 
-def code(text: str, base: Callable[[], nbformat.NotebookNode] = handed_out):
-    """Make a submission whose first answer is this code; {folder} is the folder of the class."""
+def code(text: str, base: Callable[[], nbformat.NotebookNode] = handed_out, answer: str = ANSWER):
+    """Make a submission one of whose answers is this code; {folder} is the folder of the class."""
 
     def make(kit):
         notebook = base()
-        cell_named(notebook, ANSWER).source = text.replace("{folder}", str(kit.folder))
+        cell_named(notebook, answer).source = text.replace("{folder}", str(kit.folder))
         return notebook
 
     return make
+
+
+def beside(text: str, place: int = -1):
+    """Make a right submission with a cell of its own, at the end or elsewhere."""
+    return changed(lambda nb: nb.cells.insert(place % (len(nb.cells) + 1), new_code_cell(text)))
 
 
 def steal(expression: str):
@@ -158,6 +163,33 @@ def too_large(kit):
     return json.dumps({"cells": [], "padding": "x" * (11 * 2**20)})
 
 
+def binary(kit):
+    kit.submit("binary", "").write_bytes(bytes(range(256)) * 100)
+
+
+def half_a_character(kit):
+    notebook = solution()
+    notebook.cells.append(new_code_cell("x = '\ud800'"))
+    return json.dumps(notebook)
+
+
+def active_page(notebook):
+    """Put into a page, in every way there is, what a browser would run."""
+    script = "<script>alert(3)</script>"
+    for make in (nbformat.v4.new_raw_cell, nbformat.v4.new_markdown_cell, new_code_cell):
+        notebook.cells.append(make(script))
+        notebook.cells[-1].id = f'"><img src=x onerror=alert(4) {len(notebook.cells)}'
+    shown = {"text/html": script, "image/svg+xml": f"<svg>{script}</svg>", "text/plain": "x"}
+    size = {"image/png": {"width": "1 onerror=alert(5) src=x"}}
+    notebook.cells[-1].source = (
+        "from IPython.display import display\n"
+        f"display({shown}, raw=True)\n"
+        f"display({{'image/png': '\">{script}'}}, raw=True)\n"
+        f"display({{'image/png': 'aaaa'}}, raw=True, metadata={size})\n"
+        f"print('\\x1b[31m{script}')\nraise ValueError('\\x1b[31m{script}')\n"
+    )
+
+
 def shadowed_torch(kit):
     notebook = handed_out()
     cell_named(notebook, ANSWER).source = WRONG
@@ -172,6 +204,7 @@ def wrong_types(kit):
 
 IPYTHON = "import sys\nshell = getattr(sys.modules['IPython'], 'get_' + 'ipython')()\n"
 BENT = "needs review", "second process"
+EQUAL = "torch.tensor(True)"
 
 ATTACKS = {
     # crashes and ends
@@ -295,6 +328,50 @@ print('STOLEN')
         code("print('x' * (500 * 2**20))"),
         "failed or needs review",  # whichever comes first, the cut or the time limit
     ),
+    "updates": Attack(
+        "160 MB in changes of what is displayed",
+        beside("""
+from IPython.display import display, update_display
+for i in range(10): display('x', display_id=str(i))
+for i in range(10): update_display('y' * (2**20 * 8), display_id=str(i))
+"""),
+        GRADED,
+        score=FULL,
+    ),
+    "widgets": Attack(
+        "80 MB in the state of widgets",
+        beside("""
+import comm
+for _ in range(10):
+    comm.create_comm(target_name='jupyter.widget', data={'state': {'x': 'y' * (2**20 * 8)}})
+"""),
+        GRADED,
+        score=FULL,
+    ),
+    "messages": Attack(
+        "messages that no kernel sends",
+        beside(
+            IPYTHON
+            + """
+k = shell.kernel
+for kind, content in (('stream', {'text': [1]}), ('error', {'traceback': 3}), ('status', 5)):
+    k.session.send(k.iopub_socket, kind, content, parent=k.get_parent('shell'))
+"""
+        ),
+        FAILED,
+        "could not be run",
+    ),
+    "sockets": Attack(
+        "filling the one folder on the disk that it can write to",
+        code("""
+import os, ipykernel.connect
+place = os.path.dirname(ipykernel.connect.get_connection_file())
+for i in range(60): open(f'{place}/{i}', 'wb').write(b'x' * 2**20)
+while True: pass
+"""),
+        FAILED,
+        "fills the disk",
+    ),
     "fd-flood": Attack(
         "writing to the file descriptors",
         code("""
@@ -343,6 +420,8 @@ print('STOLEN')
     "not-json": Attack(
         "a file that is not JSON", lambda kit: "{'cells': ", FAILED, "is no notebook"
     ),
+    "binary": Attack("bytes at random", binary, FAILED, "is no notebook"),
+    "half": Attack("half a character", half_a_character, FAILED, "is no notebook"),
     "no-notebook": Attack(
         "JSON that is no notebook", lambda kit: "[1, 2, 3]", FAILED, "is no notebook"
     ),
@@ -503,6 +582,143 @@ sys.settrace(lambda *a: None)
         "watches other code run",
         FULL,
     ),
+    "tensor": Attack(
+        "a Tensor that is equal to all",
+        code(f"Tensor.__eq__ = lambda *a: {EQUAL}\n" + right_answer(), solution),
+        REVIEW,
+        "changes a module (`Tensor.__eq__`)",
+    ),
+    "dict": Attack(
+        "torch changed through its dictionary",
+        code("torch.__dict__['equal'] = lambda *a: True\n" + right_answer(), solution),
+        REVIEW,
+        "changes a module (`torch.__dict__`)",
+        FULL,
+    ),
+    "builtins": Attack(
+        "an any that is never true",
+        code("import builtins\nbuiltins.any = lambda *a: False\n" + WRONG, solution),
+        REVIEW,
+        "changes what Python itself does",
+    ),
+    "ast": Attack(
+        "syntax trees without their asserts",
+        code(
+            """
+import ast
+class Silent(ast.NodeTransformer):
+    def visit_Assert(self, node): return ast.Pass()
+    def visit_Raise(self, node): return ast.Pass()
+get_ipython().ast_transformers.append(Silent())
+"""
+            + WRONG,
+            solution,
+        ),
+        REVIEW,
+        "rewrites cells",
+    ),
+    "globals": Attack(
+        "a check taken away, in an answer that is not compared",
+        code(
+            """
+def find_leak(attention, q, k, v):
+    find_leak.__globals__['check_' + 'find_leak'] = lambda *a: None
+""",
+            solution,
+            "find_leak",
+        ),
+        REVIEW,
+        "changes what other code sees",
+        FULL,
+    ),
+    "traceback": Attack(
+        "reading what its caller expects, by way of an error",
+        code(
+            """
+def find_leak(attention, q, k, v):
+    try: 1 / 0
+    except ZeroDivisionError as error:
+        caller = getattr(error.__traceback__.tb_frame, 'f_' + 'back')
+    found = caller.f_locals['expected']
+    if found == 'any': return next((t, s) for s in range(6) for t in range(s))
+    return found
+""",
+            solution,
+            "find_leak",
+        ),
+        REVIEW,
+        "reads its caller",
+        FULL,
+    ),
+    "borrowed": Attack(
+        "an answer that calls what the test compares it with",
+        code(
+            "def multi_head(x, W, b, n_head):\n    return heads_one_by_one(x, W, b, n_head)\n",
+            solution,
+            "multi_head",
+        ),
+        REVIEW,
+        "answers with `heads_one_by_one`",
+        FULL,
+    ),
+    "opaque": Attack(
+        "bent tests, and results that cannot be written down",
+        code(
+            IPYTHON
+            + """
+def skip(lines):
+    return ['pass'] if 'check_sliding_mask(5' in ''.join(lines) else lines
+if shell: getattr(shell, 'input_' + 'transformers_post').append(skip)
+def sliding_mask(*a):
+    return object()
+""",
+            solution,
+        ),
+        *BENT,
+        FULL,
+    ),
+    "log": Attack(
+        "a log of the second process that is none",
+        code(
+            """
+import os, sys
+if 'log.json' in sys.argv[-1]:
+    open(sys.argv[-1], 'w').write('{"test_multi_head": [[[], 1]]}')
+    getattr(os, '_ex' + 'it')(0)
+"""
+            + right_answer(),
+            solution,
+        ),
+        REVIEW,
+        "gives no results in a second process",
+        FULL,
+    ),
+    "deep-code": Attack(
+        "code that is too deep to be read",
+        code("x = 1\nif 0: x" + ".a" * 2500 + " = 3\n", solution),
+        REVIEW,
+        "nested too deeply",
+    ),
+    "path": Attack(
+        "a torch.py of its own, before the first import",
+        beside(
+            """
+import sys
+open('torch.py', 'w').write('class Tensor: pass')
+sys.path.insert(0, '.')
+""",
+            place=0,
+        ),
+        GRADED,
+        score=0,
+    ),
+    "history": Attack(
+        "printing the hidden tests, which IPython remembers",
+        beside("print([cell for cell in In if 'check_multi_head' in cell])"),
+        REVIEW,
+        "reads the cells that were run",
+        FULL,
+    ),
     "caller": Attack(
         "reading what its caller expects",
         code(
@@ -576,6 +792,12 @@ for top, _, files in os.walk('/'):
         GRADED,
         score=0,
     ),
+    "first-process": Attack(
+        "reading the secret in the first process of the sandbox",
+        steal("'SECRET' in open('/proc/1/environ').read()"),
+        GRADED,
+        score=0,
+    ),
     "processes": Attack(
         "reading other processes",
         steal("[p for p in glob.glob('/proc/[0-9]*/cmdline') if '\\0grade\\0' in open(p).read()]"),
@@ -619,8 +841,8 @@ while True:
     try: os.fork()
     except OSError: pass
 """),
-        "failed or needs review",
-        "",
+        FAILED,
+        "starts more than",
     ),
     "daemon": Attack(
         "a process that outlives it",
@@ -659,6 +881,16 @@ print('STOLEN')
         "opens a connection",
         0,
     ),
+    "ptrace": Attack(
+        "taking hold of the first process",
+        code("""
+import ctypes
+print('STOLEN' if ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0 else 'nothing')
+"""),
+        REVIEW,
+        "reaches below Python",
+        0,
+    ),
     "killer": Attack(
         "killing everything that it can",
         code("""
@@ -680,6 +912,7 @@ os.kill(-1, signal.SIGKILL)
         "",
         FULL,
     ),
+    "page": Attack("scripts in the feedback", changed(active_page), GRADED, "", FULL),
 }
 
 LOOPS = """
@@ -698,12 +931,29 @@ def sliding_mask(n_dst, n_src, window):
     position = torch.arange(n_dst)[:, None] + n_src - n_dst
     return (torch.arange(n_src) <= position) & (torch.arange(n_src) > position - window)
 """
+MAGICS = """%matplotlib inline
+import gc, inspect, math
+import matplotlib.pyplot as plt
+from IPython.display import display, Markdown
+!pip list
+%load_ext autoreload
+torch.backends.cudnn.deterministic = True
+gc.collect()
+print(inspect.getsource(sliding_mask))
+for i in range(300): display(i)
+check_sliding_mask(5, 5, 3)
+plt.plot([1, 2])
+"""
+OTHER = '\ntext = ("%d of %d"\n        % (1, 2))\n'
 HONEST = {  # what honest neighbors hand in -> what they get
     "right": (solution, FULL),
     "partly": (lambda: code(WRONG, solution)(Class(Path("."))), FULL - 2),
     "nothing": (handed_out, 0.0),
     "another-way": (lambda: code(LOOPS, solution)(Class(Path("."))), FULL),
     "noisy": (lambda: code(NOISY, solution)(Class(Path("."))), FULL),
+    "magics": (lambda: beside(MAGICS)(None), FULL),
+    "timed": (lambda: beside("%%time\nx = 1")(None), FULL),
+    "percent": (lambda: code(right_answer() + OTHER, solution)(Class(Path("."))), FULL),
 }
 
 
@@ -781,6 +1031,8 @@ def test_an_attack_ends_in_a_named_status_and_gets_nothing(name, aftermath):
     if result["status"] == FAILED:
         assert result["score"] is None
     else:
+        folder = kit.folder / "grading" / "autograded" / name / CHAPTER
+        assert (folder / f"{NOTEBOOK}.ipynb").stat().st_size < 3 * 2**20
         outputs = [o for cell in kit.graded(name).cells for o in cell.get("outputs", [])]
         printed = "".join(output.get("text", "") for output in outputs)
         assert "STOLEN" not in printed, f"{attack.tries}: {printed}"
@@ -838,6 +1090,12 @@ def test_feedback_shows_a_script_as_text(aftermath):
     text = page.read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)" in text
     assert "<script>alert(1)" not in text and not re.search(r"<img[^>]*onerror", text)
+    page = kit.folder / "grading" / "feedback" / "page" / CHAPTER / f"{NOTEBOOK}.html"
+    text = page.read_text(encoding="utf-8")
+    assert "<script>alert" not in text and not re.search(r"<[^>]*onerror", text)
+    page = kit.folder / "grading" / "feedback" / "history" / CHAPTER / f"{NOTEBOOK}.html"
+    text = page.read_text(encoding="utf-8")
+    assert "Showed hidden tests." in text and "CausalSelfAttention(12, 4)" not in text
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def written_down(value: Any) -> Any:
         return sorted([[str(written_down(k)), written_down(v)] for k, v in value.items()], key=str)
     if isinstance(value, set | frozenset):
         return sorted((written_down(item) for item in value), key=str)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return [written_down(item) for item in value[:MAX_NUMBERS]]
     return OPAQUE
 
@@ -95,7 +95,7 @@ def record(cells: list[dict[str, str]]) -> Log:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(cell["source"], f"<{cell['name']}>", "exec"), namespace)
-        except (Exception, OutOfTime) as error:
+        except BaseException as error:
             if current is not None:
                 current.append([RAISED, type(error).__name__])
         signal.alarm(0)

@@ -9,14 +9,17 @@ It is never silently off. Where it cannot be had, `require` raises SandboxMissin
 whoever wants to run submissions without it sets COURSE_UNSANDBOXED to the words below.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -29,11 +32,15 @@ LIMITS = {  # of each process in the sandbox, for prlimit
     "as": 4 * 2**30,  # bytes of address space
     "fsize": 64 * 2**20,  # bytes of a file
     "cpu": 600,  # seconds
-    "nofile": 1024,
-    "nproc": 256,  # processes and threads of the sandbox
+    "nofile": 128,
+    "nproc": 128,  # processes and threads of the sandbox
     "core": 0,
 }
+MOST_MEMORY = 6 * 2**30  # bytes of all its processes together
+MOST_PROCESSES = 16
+MOST_FILES, MOST_BYTES = 50, 128 * 2**20  # in the private folder, which lies on the disk
 MESSAGE_BYTES = 16 * 2**20
+MESSAGES = 20  # that wait to be read; more wait in the sandbox
 SCRATCH_BYTES = 256 * 2**20
 DEVICE_BYTES = 64 * 2**20  # of /dev/shm
 INSTALL = (
@@ -80,6 +87,11 @@ def readable() -> list[Path]:
     return [place for place in [*places, ROOT / "src", ROOT / "models"] if place.exists()]
 
 
+def hidden() -> list[Path]:
+    """List what must not be seen although it may lie in a readable place, such as /usr/src."""
+    return [Path(place).resolve() for place in (ROOT, os.environ.get("COURSE_SOLUTIONS")) if place]
+
+
 def environment() -> dict[str, str]:
     """Return the only variables that a submission sees."""
     return {
@@ -105,9 +117,11 @@ def command(inner: list[str], private: Path) -> list[str]:
     As root there is no need for a user namespace, and no use: the limit on processes does not hold
     for root. So the command gets a user of its own there, with a number that no other sandbox has.
     """
-    limits = [f"--{name}={value}" for name, value in LIMITS.items() if name != "nproc"]
     # Inside, where only the sandbox's own processes count, and not all that the user runs.
-    inner = ["prlimit", f"--nproc={LIMITS['nproc']}", "--", *inner]
+    inner = ["prlimit", *(f"--{name}={value}" for name, value in LIMITS.items()), "--", *inner]
+    # Its first process shows the environment that bwrap had: so bwrap gets none. If the machine
+    # runs out of memory, choom makes the sandbox what has to go.
+    outer = ["env", "-i", f"PATH={os.environ.get('PATH', os.defpath)}", "choom", "-n", "1000", "--"]
     bwrap = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
     if os.getuid() == 0:
         user = str(2_000_000 + os.getpid())
@@ -122,24 +136,58 @@ def command(inner: list[str], private: Path) -> list[str]:
     bwrap += ["--perms", "1777", "--size", str(DEVICE_BYTES), "--tmpfs", "/dev/shm"]
     bwrap += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
     bwrap += ["--perms", "1777", "--dir", SCRATCH]
+    covered: list[str] = []
     for how, place in [*(("--ro-bind", place) for place in readable()), ("--bind", private)]:
         for parent in reversed(place.parents[:-1]):  # bwrap would make them for root alone
             bwrap += ["--perms", "0755", "--dir", str(parent)]
         bwrap += [how, str(place), str(place)]
-    bwrap += ["--remount-ro", "/", "--chdir", SCRATCH]
+        for secret in hidden():
+            if secret.is_relative_to(place):
+                bwrap += ["--perms", "0755", "--tmpfs", str(secret)]
+                covered += ["--remount-ro", str(secret)]
+    bwrap += [*covered, "--remount-ro", "/", "--chdir", SCRATCH]
     for name, value in environment().items():
         bwrap += ["--setenv", name, value]
-    return ["prlimit", *limits, "--", *bwrap, "--", *inner]
+    return [*outer, *bwrap, "--", *inner]
+
+
+def oversteps(pid: int, private: Path) -> str:
+    """Say in what a sandbox does more than it may, all its processes together; or nothing.
+
+    `pid` is that of its first process. The limits of `prlimit` hold for each process alone.
+    """
+    memory = count = written = 0
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                memory, count = memory + process.memory_info().rss, count + 1
+    files = []
+    with contextlib.suppress(OSError):
+        for path in islice(private.rglob("*"), MOST_FILES + 1):
+            files.append(path)
+            written += path.lstat().st_size
+    if count > MOST_PROCESSES:
+        return f"starts more than {MOST_PROCESSES} processes"
+    if memory > MOST_MEMORY:
+        return f"takes more than {MOST_MEMORY >> 30} GiB of memory"
+    return "fills the disk" if len(files) > MOST_FILES or written > MOST_BYTES else ""
 
 
 class SandboxedKernelManager(AsyncKernelManager):
-    """Start an IPython kernel in the sandbox and talk to it through sockets in a private folder."""
+    """Start an IPython kernel in the sandbox and talk to it through sockets in a private folder.
+
+    `overstepped` tells why the last one was killed, if it was.
+    """
+
+    overstepped = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the private folder."""
         self.private = Path(tempfile.mkdtemp(prefix="course-"))
         super().__init__(*args, **kwargs)
         self.context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES)  # a larger one is not even read
+        self.context.setsockopt(zmq.RCVHWM, MESSAGES)
+        SandboxedKernelManager.overstepped = ""
         self.transport = "ipc"
         self.connection_file = str(self.private / "kernel.json")
 
@@ -171,6 +219,19 @@ class SandboxedKernelManager(AsyncKernelManager):
         await super()._async_launch_kernel(kernel_cmd, **kw, stdout=nowhere, stderr=nowhere)
 
     _launch_kernel = _async_launch_kernel
+
+    async def _async_is_alive(self) -> bool:
+        """Say whether it runs, and kill it if it oversteps; nbclient asks every second."""
+        alive = await super()._async_is_alive()
+        if alive and self.provisioner and not opted_out():
+            why = oversteps(getattr(self.provisioner, "pid", 0), self.private)
+            if why:
+                SandboxedKernelManager.overstepped = why
+                await self.provisioner.kill()
+                return False
+        return bool(alive)
+
+    is_alive = _async_is_alive
 
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart)

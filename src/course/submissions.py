@@ -9,7 +9,9 @@ they run from `course grade` and from the formgrader alike.
 import ast
 import asyncio
 import re
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from course.sandbox import SandboxedKernelManager
 
 NOTEBOOK_BYTES = 10 * 2**20
 OUTPUT_BYTES = 2**20  # of what a submission may print
+SETUP_SECONDS = 60  # for the first cell, which imports torch: that takes long on a busy machine
 CUT = "... cut: the notebook has printed more than a megabyte\n"
 
 
@@ -60,11 +63,12 @@ def rebuilt(cell: NotebookNode) -> NotebookNode:
     kind, source, id = cell["cell_type"], cell["source"], cell.get("id")
     if not isinstance(source, str):
         raise TypeError("a cell has no text")
+    source.encode()  # raises UnicodeError on half a character, which no file can hold
     grading = cell.get("metadata", {}).get("nbgrader", {})
     name = grading.get("grade_id") if isinstance(grading, dict) else None
     new = {"code": nbformat.v4.new_code_cell, "raw": nbformat.v4.new_raw_cell}
     fresh = new.get(kind, nbformat.v4.new_markdown_cell)(source)
-    fresh.id = id if isinstance(id, str) else fresh.id
+    fresh.id = id if isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else fresh.id
     if isinstance(name, str):
         fresh.metadata["nbgrader"] = {"grade_id": name}
     if kind == "markdown" and "attachments" in cell:
@@ -165,10 +169,24 @@ SUSPECT_NAMES = {
     "currentframe": "reads its caller",
     "f_back": "reads its caller",
     "f_globals": "reads its caller",
+    "f_locals": "reads its caller",
+    "tb_frame": "reads its caller",
+    "gi_frame": "reads its caller",
+    "getouterframes": "reads its caller",
+    "__globals__": "changes what other code sees",
+    "__closure__": "changes what other code sees",
+    "__subclasses__": "searches memory",
+    "get_referents": "searches memory",
     "get_referrers": "searches memory",
     "get_objects": "searches memory",
     "fork": "starts a process",
+    "forkpty": "starts a process",
+    "posix_spawn": "starts a process",
     "Popen": "starts a process",
+    "import_module": "loads modules by hand",
+    "exec_module": "loads modules by hand",
+    "In": "reads the cells that were run",
+    "_ih": "reads the cells that were run",
     "displayhook": "changes what is displayed",
     "showtraceback": "changes how errors are shown",
     "excepthook": "changes how errors are shown",
@@ -184,78 +202,122 @@ SUSPECT_MODULES = {
     "http": "opens a connection",
     "builtins": "changes what Python itself does",
     "IPython": "reaches into IPython",
-    "inspect": "reads its caller",
-    "gc": "searches memory",
+    "ipykernel": "reaches into IPython",
+    "zmq": "opens a connection",
     "signal": "catches signals",
-    "importlib": "loads modules by hand",
 }
-MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)
+SUSPECT_CALLS = ("os.system", "os.kill", "os.abort", "sys.exit", "exit", "quit", "eval", "exec",
+                 "__import__", "globals", "inspect.stack", "inspect.trace")  # fmt: skip
+HARMLESS = ("IPython.display", "torch.backends")
+MAGIC = re.compile(r"^[ \t]*[%!].*$", re.MULTILINE)
+HARMLESS_MAGIC = re.compile(
+    r"%(?!%|run\b|load_ext\b|sx\b|system\b).*|%load_ext autoreload|%%(time|timeit|capture)\b.*|"
+    r"!(pip3?|ls|pwd|nvidia-smi|date)\b[^;&|`$<>]*"
+)
 
 
-def scan(cells: list[NotebookNode], reserved: set[str]) -> list[str]:
-    """Read a submission's own code cells for signs of tampering; return a line for each.
+def without_magics(source: str) -> str:
+    """Return a cell as Python; a line that begins with % may also go on an expression."""
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return MAGIC.sub(lambda line: line[0][: -len(line[0].lstrip())] + "pass", source)
+    return source
 
-    `reserved` are the names that the locked cells define: no answer has a reason to define them.
-    """
+
+def scan(cells: list[NotebookNode], locked: "Locked") -> list[str]:
+    """Read a submission's own code cells for signs of tampering; return a line for each."""
     found: list[str] = []
     for cell in cells:
         if cell.cell_type != "code":
             continue
-        for magic in MAGIC.findall(cell.source):
-            if magic.strip().startswith(("!", "%%", "%run", "%load_ext", "%sx", "%system")):
-                found.append(f"runs `{magic.strip()[:40]}`")
+        source = without_magics(cell.source)
+        if source != cell.source:
+            for magic in map(str.strip, MAGIC.findall(cell.source)):
+                if not HARMLESS_MAGIC.fullmatch(magic):
+                    found.append(f"runs `{magic[:40]}`")
         try:
-            tree = ast.parse(MAGIC.sub("pass", cell.source))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            found += suspects(ast.parse(source), locked, grade_id(cell))
+        except (SyntaxError, ValueError):
             words = set(re.findall(r"\w+", cell.source)) & {*SUSPECT_NAMES}
             found += [f"{SUSPECT_NAMES[word]} (`{word}`)" for word in sorted(words)]
-            continue
-        found += suspects(tree, reserved)
+        except (RecursionError, MemoryError):
+            found.append("is nested too deeply to be read")
     return list(dict.fromkeys(found))
 
 
-def suspects(tree: ast.Module, reserved: set[str]) -> list[str]:
-    """Return a line for each sign of tampering in a syntax tree."""
-    found, modules = [], {"torch", "numpy", "builtins", "gpt2", "course", "nbgrader", "sys", "os"}
+def suspects(tree: ast.Module, locked: "Locked", answer: str = "") -> list[str]:
+    """Return a line for each sign of tampering in a syntax tree, that of an answer or any other."""
+    found = []
+    modules = {"torch", "numpy", "builtins", "gpt2", "course", "nbgrader", "sys", "os"}
+    modules |= locked.imports | locked.names
+
+    def shared(name: str) -> bool:
+        """Say whether what this names is used by other code too."""
+        return name.split(".")[0] in modules and not name.startswith(HARMLESS)
+
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names]
-            modules |= {alias.asname or alias.name for alias in node.names}
-            for name in names:
-                if name.split(".")[0] in SUSPECT_MODULES:
-                    found.append(f"{SUSPECT_MODULES[name.split('.')[0]]} (`import {name}`)")
-        used = getattr(node, "attr", None) or getattr(node, "id", None)
-        if isinstance(node, ast.Attribute | ast.Name) and used in SUSPECT_NAMES:
-            found.append(f"{SUSPECT_NAMES[used]} (`{used}`)")
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
-            base = ast.unparse(node.value)
-            if base.split(".")[0] in modules:
-                found.append(f"changes a module (`{ast.unparse(node)}`)")
-        if isinstance(node, ast.Call):
-            call = ast.unparse(node.func)
-            first = ast.unparse(node.args[0]) if node.args else ""
-            if call in ("setattr", "delattr") and first.split(".")[0] in modules:
-                found.append(f"changes a module (`{call}({first}, ...)`)")
-            if call in ("os.system", "os.kill", "sys.exit", "exit", "quit", "os.abort", "eval",
-                        "exec", "__import__", "globals"):  # fmt: skip
-                found.append(f"calls `{call}`")
-            if call.rpartition(".")[2] in ("open", "read_text", "read_bytes") and ".ipynb" in first:
-                found.append(f"reads a notebook (`{call}({first[:30]})`)")
-        if isinstance(node, ast.FunctionDef) and node.name in (
-            "__eq__",
-            "__bool__",
-            "__torch_function__",
-        ):
-            found.append(f"bends comparisons (`{node.name}`)")
-        if isinstance(node, ast.Assign) and "sys.modules" in "".join(
-            map(ast.unparse, node.targets)
-        ):
-            found.append("changes a module (`sys.modules`)")
-    found += [
-        f"defines `{name}`, which belongs to the tests" for name in top_names(tree) & reserved
-    ]
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                start = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                modules |= {alias.asname or alias.name for alias in node.names}
+                for name in (start + alias.name for alias in node.names):
+                    why = SUSPECT_MODULES.get(name.split(".")[0])
+                    if why and not name.startswith(HARMLESS):
+                        found.append(f"{why} (`import {name}`)")
+            case ast.Constant(value=str(name)) | ast.Name(id=name) | ast.Attribute(attr=name):
+                if name in SUSPECT_NAMES and ("_" in name or not isinstance(node, ast.Constant)):
+                    found.append(f"{SUSPECT_NAMES[name]} (`{name}`)")
+            case ast.BinOp(left=ast.Constant(value=str(one)), right=ast.Constant(value=str(two))):
+                if one + two in SUSPECT_NAMES:
+                    found.append(f"{SUSPECT_NAMES[one + two]} (`{one + two}`)")
+            case ast.FunctionDef(name="__eq__" | "__bool__" | "__torch_function__"):
+                found.append(f"bends comparisons (`{node.name}`)")
+            case ast.Call():
+                found += suspect_call(node, shared)
+        if isinstance(node, ast.Attribute):
+            whole = ast.unparse(node)
+            stored = isinstance(node.ctx, ast.Store | ast.Del) or node.attr == "__dict__"
+            if whole == "sys.modules" or (stored and shared(whole)):
+                found.append(f"changes a module (`{whole}`)")
+    names = top_names(tree)
+    found += [f"defines `{name}`, which belongs to the tests" for name in names & locked.names]
+    borrowed = free_names(tree) & locked.after.get(answer, set())
+    return found + [f"answers with `{name}`, which belongs to the tests" for name in borrowed]
+
+
+def suspect_call(node: ast.Call, shared: Callable[[str], bool]) -> list[str]:
+    """Return a line for each sign of tampering in a call."""
+    found = []
+    call, arguments = ast.unparse(node.func), [ast.unparse(argument) for argument in node.args]
+    first = arguments[0] if arguments else ""
+    if call in SUSPECT_CALLS:
+        found.append(f"calls `{call}`")
+    if call in ("setattr", "delattr", "vars") and shared(first):
+        found.append(f"changes a module (`{call}({first}, ...)`)")
+    if call in ("getattr", "setattr", "delattr") and len(arguments) > 1:
+        parts = list(ast.walk(node.args[1]))
+        if len(parts) > 1 and not any(isinstance(part, ast.Name) for part in parts):
+            found.append(f"hides a name (`{call}({first}, {arguments[1]})`)")
+        elif why := SUSPECT_NAMES.get(arguments[1].strip("'")):
+            found.append(f"{why} (`{call}({first}, {arguments[1]})`)")
+    if call.rpartition(".")[2] in ("open", "read_text", "read_bytes") and ".ipynb" in first:
+        found.append(f"reads a notebook (`{call}({first[:30]})`)")
     return found
+
+
+def free_names(tree: ast.Module) -> set[str]:
+    """Return the names that code uses and does not itself bind, anywhere."""
+    used, bound = set(), set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name) | ast.arg(arg=name):
+                bound.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.alias(name=name):
+                bound.add(name)
+    return used - bound
 
 
 def top_names(tree: ast.Module) -> set[str]:
@@ -269,17 +331,34 @@ def top_names(tree: ast.Module) -> set[str]:
     return names
 
 
-def reserved_names(template: NotebookNode) -> set[str]:
-    """Return the functions and classes that the locked cells of a notebook define."""
-    names: set[str] = set()
+@dataclass
+class Locked:
+    """What the locked cells of a notebook define and import, and what they define after an answer.
+
+    No answer has a reason to define those names, nor to use the ones that come after it.
+    """
+
+    names: set[str] = field(default_factory=set)
+    imports: set[str] = field(default_factory=set)
+    after: dict[str, set[str]] = field(default_factory=dict)
+
+
+def reserved_names(template: NotebookNode) -> Locked:
+    """Collect what the locked cells of a notebook define."""
+    locked = Locked()
     for cell in template.cells:
-        if cell.cell_type == "code" and role(cell) == "locked":
-            names |= {
-                node.name
-                for node in ast.parse(cell.source).body
-                if isinstance(node, ast.FunctionDef | ast.ClassDef)
-            }
-    return names
+        if cell.cell_type == "code" and role(cell) == "answer":
+            locked.after[grade_id(cell)] = set()
+        if cell.cell_type != "code" or role(cell) != "locked":
+            continue
+        for node in ast.parse(cell.source).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                for later in locked.after.values():
+                    later |= {node.name} - locked.names
+                locked.names.add(node.name)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                locked.imports |= {alias.asname or alias.name for alias in node.names}
+    return locked
 
 
 def own_cells(restored: NotebookNode) -> list[NotebookNode]:
@@ -295,7 +374,8 @@ class RestoreCells(NbGraderPreprocessor):  # type: ignore[misc]
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Restore one notebook."""
-        names = resources["nbgrader"]
+        names, place = resources["nbgrader"], resources["metadata"]
+        nb = read_submission(Path(place["path"]) / f"{place['name']}.ipynb")
         path = release_folder() / names["assignment"] / f"{names['notebook']}.ipynb"
         return restore(nb, notebook_of(path))[0], resources
 
@@ -314,6 +394,8 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Set the kernel manager, which nbgrader's own class would fix to another."""
         kwargs["kernel_manager_class"] = SandboxedKernelManager
+        kwargs["shutdown_kernel"] = "immediate"  # what it still wants to do is of no use to anyone
+        kwargs["raise_on_iopub_timeout"] = False
         super().__init__(*args, **kwargs)
         self.printed = 0
 
@@ -326,12 +408,16 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         try:
             return super().preprocess(nb, resources, km)
         except DeadKernelError:
-            SandboxedExecute.trouble = f"the code ended its own process, in {self.at(nb)}"
+            what = SandboxedKernelManager.overstepped or "ended its own process"
+            SandboxedExecute.trouble = f"the code {what}, in {self.at(nb)}"
             raise
         except CellTimeoutError:
             SandboxedExecute.trouble = (
                 f"the code did not stop when it was told to, in {self.at(nb)}"
             )
+            raise
+        except Exception as error:  # a kernel in a student's hands can send anything
+            SandboxedExecute.trouble = f"could not be run: {type(error).__name__}: {error}"[:300]
             raise
 
     def at(self, nb: NotebookNode) -> str:
@@ -344,17 +430,19 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         """Record an output while the notebook is within bounds; an error always."""
         kind, content = msg["msg_type"], msg["content"]
         if kind == "error":
-            content["evalue"] = str(content.get("evalue", ""))[:5000]
-            content["traceback"] = [str(line)[:5000] for line in content.get("traceback", [])[:100]]
+            if any(output.output_type == "error" for output in outs):
+                return None
+            clip(content)
             return super().output(outs, msg, display_id, cell_index)
         if kind == "execute_result" and role(self.nb.cells[cell_index]) == "test":
             return None
-        if kind == "stream":
-            content["name"] = "stdout"
+        content["name"], content["metadata"], content["execution_count"] = "stdout", {}, None
+        data = content.get("data", {})
+        for name in [name for name, value in data.items() if not is_picture_or_text(name, value)]:
+            del data[name]
         before = self.printed
-        self.printed += len(str(content.get("text", ""))) + sum(
-            len(str(value)) for value in content.get("data", {}).values()
-        )
+        self.printed += 100 + len(str(content.get("text", "")))
+        self.printed += sum(len(str(value)) for value in data.values())
         if self.printed <= OUTPUT_BYTES:
             return super().output(outs, msg, display_id, cell_index)
         if before <= OUTPUT_BYTES:
@@ -363,9 +451,63 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
             self.stopping = asyncio.ensure_future(self.km.interrupt_kernel())
         return None
 
+    def on_cell_executed(self, **kwargs: Any) -> None:
+        """Record an error that only the reply tells of."""
+        clip(kwargs["execute_reply"]["content"])
+        super().on_cell_executed(**kwargs)
+        if not self.told_all:
+            SandboxedExecute.flooded = True
+            kwargs["cell"].outputs.append(nbformat.v4.new_output("stream", text=CUT))
+
+    def _get_timeout(self, cell: Any) -> Any:
+        """Say how long a cell may run."""
+        seconds = super()._get_timeout(cell)
+        return max(seconds, SETUP_SECONDS) if cell and grade_id(cell) == "setup" else seconds
+
+    async def _async_handle_timeout(self, *args: Any) -> Any:
+        """Interrupt a cell that is out of time, and give up if it then does not stop."""
+        self.raise_on_iopub_timeout = True
+        return await super()._async_handle_timeout(*args)
+
+    async def _async_poll_output_msg(self, *args: Any) -> None:
+        """Collect what a cell prints; note whether its end came, which is lost in a flood."""
+        self.told_all, self.raise_on_iopub_timeout = False, False
+        await super()._async_poll_output_msg(*args)
+        self.told_all = True
+
+    def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
+        """Keep nothing of a widget: there is no bound to what it sends."""
+
+    def _update_display_id(self, display_id: str, msg: Any) -> None:
+        """Keep the first state of what is displayed and then changed, for the same reason."""
+
+
+def clip(error: Any) -> None:
+    """Shorten an error, in place."""
+    if "evalue" in error:
+        error["evalue"] = str(error["evalue"])[:5000]
+        error["traceback"] = [str(line)[:5000] for line in error.get("traceback", [])[:100]]
+
+
+def is_picture_or_text(name: str, value: Any) -> bool:
+    """Say whether an output is one that a page can show without running anything."""
+    if name in ("image/png", "image/jpeg"):
+        return bool(re.fullmatch(r"[A-Za-z0-9+/=\s]*", str(value)))
+    return name in ("text/plain", "text/html", "text/markdown", "text/latex")  # cleaned for a page
+
 
 class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
     """Show a student their words, marks and errors, and nothing of the hidden tests."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Drop also what a submission has printed of them: IPython keeps the cells that it ran."""
+        tests = "".join(part for cell in nb.cells for part in HIDDEN.findall(cell.source))
+        lines = {line.strip() for line in tests.splitlines() if len(line.strip()) > 15}
+        for cell in nb.cells:
+            if cell.cell_type == "code" and any(line in str(cell.outputs) for line in lines):
+                cell.outputs = [nbformat.v4.new_output("stream", text="Showed hidden tests.\n")]
+        nb, resources = super().preprocess(nb, resources)
+        return nb, resources
 
     def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> Any:
         """Drop the hidden part of a test, and of an error all but what it says."""
