@@ -38,6 +38,7 @@ INTRO = re.compile(
     r"They go with chapter (\d+)",
     re.MULTILINE,
 )
+NUMBER_WORDS = {4: "Four", 8: "Eight", 12: "Twelve"}
 NUMBERS = {"Three": 3, "Four": 4, "Five": 5, "Six": 6}
 SUMMARY = 'from course.check import summary\n\nsummary("{name}.ipynb", globals())'
 
@@ -64,7 +65,9 @@ def files_below(folder):
     return {
         path.relative_to(folder).as_posix()
         for path in files
-        if ".ipynb_checkpoints" not in path.parts and path.name != ".gitkeep"
+        if ".ipynb_checkpoints" not in path.parts
+        and path.name != ".gitkeep"
+        and ".mine-" not in path.name  # what `course release --force` keeps of a reader's work
     }
 
 
@@ -91,6 +94,8 @@ def test_only_notebooks_are_handed_out(tmp_path):
     (tmp_path / "solutions" / "01_x" / "answers.py").write_text("secret = 42\n")
     with pytest.raises(ValueError, match=r"answers\.py would be handed out"):
         strip(tmp_path / "solutions", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="take a full clone"):
+        strip(tmp_path / "nowhere", tmp_path / "out")
 
 
 @every_notebook
@@ -177,6 +182,23 @@ def test_the_chapter_leads_to_its_exercises(path):
     assert [(int(n), level.lower(), int(m)) for n, level, m in items] == [
         (e.number, e.level, e.minutes) for e in exercises(notebook_of(path))
     ]
+    points, minutes = (sum(getattr(e, what) for e in exercises(notebook_of(path))) for what in
+                       ("points", "minutes"))  # fmt: skip
+    assert re.findall(r"(\d+) points", section) == [str(points)]
+    assert re.findall(r"about (\d+) minutes", section) == [str(minutes)]
+
+
+def test_the_syllabi_add_up(capsys):
+    text = (ROOT / "chapters" / "teaching.md").read_text(encoding="utf-8")
+    script = re.search(r":::\{code-block\} python\n(.*?)\n:::", text, re.DOTALL)[1]
+    for weeks in (4, 8, 12):
+        table = text.partition(f"**{NUMBER_WORDS[weeks]} weeks: ")[2].partition("\n\n**")[0]
+        rows = re.findall(r"^\| \d* \| (.+?) \| (\d+) \| (\d+) \| ([\d.]+) \|$", table, re.M)
+        plan = [" ".join(re.findall(r"(?:^|, )(\d+) [A-Z]", chapters)) for chapters, *_ in rows]
+        exec(re.sub("^PLAN = .*$", f"PLAN = {list(filter(None, plan))}", script, flags=re.M), {})
+        said = re.findall(r"(\d+) exercises +(\d+) points +([\d.]+) hours", capsys.readouterr().out)
+        assert said and said[:-1] == [tuple(numbers) for _, *numbers in rows[: len(said) - 1]]
+        assert f"| {' | '.join(said[-1])} |" in table.partition("together")[2]
 
 
 def outcome(notebook, part="all"):

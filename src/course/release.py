@@ -24,12 +24,17 @@ def strip(solutions: Path, target: Path, register: bool = False) -> None:
     """Write every assignment below `solutions` into `target`, without solutions and hidden tests.
 
     With `register`, tell the gradebook of the class about the assignments.
-    Raises ValueError if a folder holds anything but notebooks: nbgrader would copy it to students.
+    Raises ValueError if a folder holds anything but notebooks: nbgrader would copy it to students;
+    FileNotFoundError if there are no sources, as in a copy of the course made for students.
     """
     from nbgrader.converters import GenerateAssignment
     from nbgrader.coursedir import CourseDirectory
     from traitlets.config import Config
 
+    if not solutions.is_dir():
+        raise FileNotFoundError(
+            f"there is no {solutions}, which holds the sources of the exercises: take a full clone"
+        )
     logging.getLogger("traitlets").setLevel(logging.ERROR)
     for folder in sorted(path for path in solutions.iterdir() if path.is_dir()):
         refuse_leaks(folder)
