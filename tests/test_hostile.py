@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ import pytest
 from classkit import CHAPTER, NOTEBOOK, Class, cell_named, handed_out, make_class, solution
 from nbformat.v4 import new_code_cell
 
+from course import sandbox
+from course.chapters import ROOT
 from course.sandbox import OPT_OUT
 
 CELL_SECONDS, SUBMISSION_SECONDS = 5, 60
@@ -1125,3 +1129,36 @@ def test_the_way_out_says_what_it_risks(small):
     run = small.course("grade", "4", f"--{OPT_OUT}")
     assert "WITHOUT A SANDBOX: submissions can read solutions and change marks" in run.stdout
     assert "NOT SANDBOXED" in run.stdout and small.result("ann")["score"] == FULL
+
+
+AS_A_USER = """
+echo started as $(id -u)
+while IFS=": " read name rest; do echo $name; done < /proc/net/dev
+ls {root}; touch /usr/x && echo STOLEN; echo out > {private}/out
+(i=0; while [ $i -lt 300 ]; do sleep 60 & i=$((i+1)); done)
+set -- /proc/[0-9]*; echo $#
+"""
+
+
+def test_an_ordinary_user_gets_the_same_walls(monkeypatch):
+    """An instructor who is not root gets a user namespace; the suite above may run as root."""
+    private, become = Path(tempfile.mkdtemp()), []
+    if os.getuid() == 0:
+        os.chown(private, 65534, 65534)
+        become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]
+    if subprocess.run([*become, "unshare", "--user", "true"], capture_output=True).returncode:
+        pytest.skip("this machine gives an ordinary user no user namespace")
+    monkeypatch.setattr(sandbox.os, "getuid", lambda: 65534)
+    system = [Path(place) for place in ("/usr", "/bin", "/lib", "/lib64")]
+    monkeypatch.setattr(sandbox, "readable", lambda: [p for p in system if p.exists()])
+    script = AS_A_USER.format(root=ROOT, private=private)
+    line = [*become, *sandbox.command(["sh", "-c", script], private)]
+    run = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    started, *networks, processes = run.stdout.split("\n")[:-1]
+    assert started == "started as 65534", run
+    assert networks[2:] == ["lo"], run
+    assert int(processes) <= sandbox.LIMITS["nproc"] + 2, run
+    assert (private / "out").read_text() == "out\n"
+    for complaint in (f"{ROOT}", "Read-only file system", "fork"):
+        assert complaint in run.stderr, run
+    shutil.rmtree(private)
