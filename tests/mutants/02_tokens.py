@@ -38,6 +38,10 @@ def mend_ids__code_point_of_the_name(ids):
     return [ord(bytes_to_unicode()[i]) if i < 256 else i for i in ids]
 
 
+def mend_ids__of_the_first_byte_of_a_character(ids):
+    return [CODEC.encode(chr(i))[0] if i < 256 else i for i in ids]
+
+
 def mend_ids__starts_at_the_first_printable_byte(ids):
     return [i - 33 if 33 <= i < 256 else i for i in ids]
 
@@ -161,6 +165,16 @@ def unused__looks_for_letters(codec, texts):
     return [i for i in merged if not any(codec.tokens[i] in text.encode() for text in texts)]
 
 
+def unused__joins_the_texts_by_new_lines(codec, texts):
+    used = set(codec.encode("\n".join(texts)))
+    return [i for i in range(256, 256 + len(codec.merges)) if i not in used]
+
+
+def unused__looks_in_a_list_of_lists(codec, texts):
+    used = [codec.encode(text) for text in texts]
+    return [i for i in range(256, 256 + len(codec.merges)) if i not in used]
+
+
 def unused__joins_the_texts(codec, texts):
     return unused__right__by_sets(codec, ["".join(texts)])
 
@@ -263,6 +277,13 @@ def spans__takes_every_fffd_for_rubble(tokens):
     return pairs
 
 
+def spans__looks_for_the_same_bytes(tokens):
+    data = b"".join(tokens)
+    char_of = [i for i, char in enumerate(data.decode()) for _ in char.encode()]
+    places = [(data.find(token), len(token)) for token in tokens]
+    return [(char_of[at], char_of[at + n - 1] + 1) for at, n in places]
+
+
 def spans__three_bytes_a_character(tokens):
     pairs, byte, widths = [], 0, []
     for char in b"".join(tokens).decode():
@@ -326,6 +347,25 @@ def merge_quickly__as_slow_as_before(ranks, word):
         if pair not in ranks:
             break
         word = merge_pair(word, pair, pair[0] + pair[1])
+    return word
+
+
+def merge_quickly__goes_over_the_word_for_every_merge(ranks, word):
+    for pair in ranks:
+        word = merge_pair(word, pair, pair[0] + pair[1])
+    return word
+
+
+def merge_quickly__heap_of_pairs_but_the_word_is_gone_through(ranks, word):
+    heap = [(ranks[pair], pair) for pair in set(pairwise(word)) if pair in ranks]
+    heapq.heapify(heap)
+    while heap:
+        _, pair = heapq.heappop(heap)
+        before, word = word, merge_pair(word, pair, pair[0] + pair[1])
+        if len(word) < len(before):
+            for new in set(pairwise(word)) - set(pairwise(before)):
+                if new in ranks:
+                    heapq.heappush(heap, (ranks[new], new))
     return word
 
 

@@ -122,14 +122,20 @@ def effective_keys__right__by_loops(weights):
     return torch.tensor(rows, dtype=torch.float64).view(weights.shape[:-1])
 
 
-def search(attention, q, k, v, keys=1.0, values=1.0, positions=None, most=1e-6, first=1):
+def largest(moved):
+    return moved.abs().amax(dim=-1)
+
+
+def search(
+    attention, q, k, v, keys=1.0, values=1.0, positions=None, most=1e-6, first=1, size=largest
+):
     """Search for a leak as the solution does, with one thing or another bent."""
     before = attention(q, k, v)
     for s in positions or range(first, len(k)):
         k_new, v_new = k.clone(), v.clone()
         k_new[s] += keys
         v_new[s] += values
-        moved = (attention(q, k_new, v_new) - before).abs().amax(dim=-1)
+        moved = size(attention(q, k_new, v_new) - before)
         for t in range(s if first else len(k)):
             if moved[t] > most:
                 return t, s
@@ -154,6 +160,42 @@ def find_leak__never_changes_the_last_token(attention, q, k, v):
 
 def find_leak__blind_to_faint_leaks(attention, q, k, v):
     return search(attention, q, k, v, most=1e-2)
+
+
+def find_leak__upwards_only(attention, q, k, v):
+    return search(attention, q, k, v, size=lambda moved: moved.amax(dim=-1))
+
+
+def find_leak__first_channel_only(attention, q, k, v):
+    return search(attention, q, k, v, size=lambda moved: moved[:, 0].abs())
+
+
+def find_leak__sums_the_channels(attention, q, k, v):
+    return search(attention, q, k, v, size=lambda moved: moved.sum(dim=-1).abs())
+
+
+def find_leak__takes_rounding_for_a_leak(attention, q, k, v):
+    return search(attention, q, k, v, most=0.0)
+
+
+def find_leak__changes_pile_up(attention, q, k, v):
+    before, k, v = attention(q, k, v), k.clone(), v.clone()
+    for s in range(1, len(k)):
+        k[s] += 1.0
+        v[s] += 1.0
+        moved = (attention(q, k, v) - before)[:s].abs().amax(dim=-1) > 1e-6
+        if moved.any():
+            return int(moved.nonzero()[0]), s
+    return None
+
+
+def find_leak__compares_with_a_shorter_text(attention, q, k, v):
+    whole = attention(q, k, v)
+    for t in range(len(q) - 1):
+        alone = attention(q[: t + 1], k[: t + 1], v[: t + 1])
+        if (alone[t] - whole[t]).abs().max() > 1e-6:
+            return t, t + 1
+    return None
 
 
 def find_leak__takes_the_present_for_a_leak(attention, q, k, v):
@@ -252,6 +294,15 @@ def multi_head__values_first(x, W, b, n_head):
     return attend_and_merge(*cut(project(x, W, b, (2, 0, 1)), n_head))
 
 
+def multi_head__cuts_x_into_heads(x, W, b, n_head):
+    parts = [(part @ W + b).chunk(3, dim=-1) for part in x.chunk(n_head, dim=-1)]
+    return torch.cat([attention_weights(q, k) @ v for q, k, v in parts], dim=-1)
+
+
+def multi_head__forgets_the_weights(x, W, b, n_head):
+    return (x @ W + b).chunk(3, dim=-1)[2]
+
+
 def multi_head__without_bias(x, W, b, n_head):
     return attend_and_merge(*cut(project(x, W, 0 * b), n_head))
 
@@ -318,11 +369,14 @@ def multi_head__right__by_einsum(x, W, b, n_head):
     return torch.einsum("hts,hsd->thd", attention_weights(q, k), v).flatten(1)
 
 
-def blocks(q, k, v, block, correct=True, running=True, last=True, global_keys=True, scale=True):
+def blocks(
+    q, k, v, block, correct=True, running=True, last=True, global_keys=True, scale=True,
+    lowest=-math.inf, turned=False,
+):  # fmt: skip
     """Attend in blocks as the solution does, with one thing or another bent."""
     T, D = q.shape
     query = torch.arange(T)[:, None]
-    largest = torch.full((T, 1), -math.inf) if running else torch.zeros(T, 1)
+    largest = torch.full((T, 1), lowest) if running else torch.zeros(T, 1)
     total, out = torch.zeros(T, 1), torch.zeros_like(v)
     for start in range(0, T if last else max(T - T % block, 1), block):
         key = torch.arange(start, min(start + block, T))
@@ -330,7 +384,8 @@ def blocks(q, k, v, block, correct=True, running=True, last=True, global_keys=Tr
         hidden = key > query if global_keys else key - start > query
         scores = scores.masked_fill(hidden, -math.inf)
         new = torch.maximum(largest, scores.amax(1, keepdim=True)) if running else largest
-        powers, factor = torch.exp(scores - new), torch.exp(largest - new)
+        powers = torch.exp(scores - new)
+        factor = torch.exp(new - largest if turned else largest - new)
         total = total * (factor if correct or start == 0 else 1) + powers.sum(1, keepdim=True)
         out = out * (factor if correct is True or start == 0 else 1) + powers @ v[key]
         largest = new
@@ -359,6 +414,23 @@ def attend_in_blocks__counts_keys_within_the_block(q, k, v, block):
 
 def attend_in_blocks__unscaled(q, k, v, block):
     return blocks(q, k, v, block, scale=False)
+
+
+def attend_in_blocks__starts_from_zero(q, k, v, block):
+    return blocks(q, k, v, block, lowest=0.0)
+
+
+def attend_in_blocks__factor_upside_down(q, k, v, block):
+    return blocks(q, k, v, block, turned=True)
+
+
+def attend_in_blocks__divided_by_the_width(q, k, v, block):
+    return blocks(q / math.sqrt(q.size(-1)), k, v, block)
+
+
+def attend_in_blocks__row_by_row(q, k, v, block):
+    scores = (q[t : t + 1] @ k[: t + 1].T / math.sqrt(q.size(-1)) for t in range(len(q)))
+    return torch.cat([row.softmax(dim=-1) @ v[: row.size(1)] for row in scores])
 
 
 def attend_in_blocks__averages_the_blocks(q, k, v, block):

@@ -351,12 +351,53 @@ def sweep__loss_before_the_last_step(start, loss_of, new_optimizer, rates, n_ste
     return finite(train(start, loss_of, new_optimizer, rates, max(n_steps - 1, 0), scale))
 
 
+def sweep__new_optimizer_at_each_step(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
+    losses = []
+    for rate in rates:
+        model = start()
+        for _ in range(n_steps):
+            optimizer = new_optimizer(model.parameters(), lr=rate)
+            optimizer.zero_grad()
+            (scale * loss_of(model)).backward()
+            optimizer.step()
+        losses.append(loss_of(model).item())
+    return finite(losses)
+
+
+def sweep__clears_the_gradient_before_the_step(
+    start, loss_of, new_optimizer, rates, n_steps, scale=1.0
+):
+    losses = []
+    for rate in rates:
+        model = start()
+        optimizer = new_optimizer(model.parameters(), lr=rate)
+        for _ in range(n_steps):
+            (scale * loss_of(model)).backward()
+            optimizer.zero_grad()
+            optimizer.step()
+        losses.append(loss_of(model).item())
+    return finite(losses)
+
+
 def sweep__nan_stays_nan(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
     return train(start, loss_of, new_optimizer, rates, n_steps, scale)
 
 
 def sweep__best_rate_only(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
     return min(train(start, loss_of, new_optimizer, rates, n_steps, scale))
+
+
+def sweep__right__learning_rate_by_name(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
+    losses = []
+    for rate in rates:
+        model = start()
+        optimizer = new_optimizer(model.parameters(), lr=rate)
+        for _ in range(n_steps):
+            (scale * loss_of(model)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss_of(model).detach())
+    return finite(losses)
 
 
 def sweep__right__by_the_gradient(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
@@ -463,6 +504,34 @@ def loss_in_chunks__nan_without_a_target(hidden, weight, targets, chunk):
 
 def loss_in_chunks__all_logits(hidden, weight, targets, chunk):
     return accumulate(hidden, weight, targets, len(hidden), lambda y: 1.0)
+
+
+def loss_in_chunks__so_many_chunks(hidden, weight, targets, chunk):
+    size = math.ceil(len(hidden) / chunk)
+    return in_chunks(hidden, weight, targets, size)
+
+
+def loss_in_chunks__gradient_of_a_tensor_that_is_no_leaf(hidden, weight, targets, chunk):
+    hidden, weight = hidden.clone().requires_grad_() * 1.0, weight.clone().requires_grad_()
+    losses = [
+        F.cross_entropy(part @ weight.T, y, ignore_index=IGNORE, reduction="sum")
+        for part, y in zip(hidden.split(chunk), targets.split(chunk), strict=True)
+    ]
+    loss = torch.stack(losses).sum() / (targets != IGNORE).sum()
+    loss.backward()
+    return loss, None, weight.grad
+
+
+def loss_in_chunks__takes_ignore_for_a_token(hidden, weight, targets, chunk):
+    log_p = (hidden @ weight.T).log_softmax(dim=-1)
+    loss = -log_p.gather(1, targets[:, None]).mean()
+    return loss, torch.zeros_like(hidden), torch.zeros_like(weight)
+
+
+def loss_in_chunks__softmax_over_the_positions(hidden, weight, targets, chunk):
+    log_p = (hidden @ weight.T).log_softmax(dim=0)
+    loss = F.nll_loss(log_p, targets, ignore_index=IGNORE)
+    return loss, torch.zeros_like(hidden), torch.zeros_like(weight)
 
 
 def loss_in_chunks__works_on_its_arguments(hidden, weight, targets, chunk):

@@ -34,6 +34,10 @@ def translate_quoted__leaves_the_opening_mark_to_the_model(sentences, write):
     return quoted(sentences, write, '"{}" is', "\n")
 
 
+def translate_quoted__leaves_out_the_first_mark(sentences, write):
+    return quoted(sentences, write, prompt='{} is "')
+
+
 def translate_quoted__returns_all_that_was_written(sentences, write):
     return quoted(sentences, write, end="\n")
 
@@ -152,6 +156,10 @@ def give_away__right__by_slices(items, n, write, encode):
     return seam, right  # type: ignore[return-value]
 
 
+def give_away__right__as_one_array(items, n, write, encode):
+    return np.array(give_away__right__by_slices(items, n, write, encode), dtype=float)
+
+
 def percentiles(means, ends=(2.5, 97.5)):
     low, high = np.percentile(means, ends)
     return float(low), float(high)
@@ -177,6 +185,11 @@ def interval_by_page__divides_by_all_questions(scores, page, draws):
 def interval_by_page__takes_ninety_percent(scores, page, draws):
     total, number = np.bincount(page, weights=scores), np.bincount(page)
     return percentiles(total[draws].sum(1) / number[draws].sum(1), (5, 95))
+
+
+def interval_by_page__shares_for_per_cent(scores, page, draws):
+    total, number = np.bincount(page, weights=scores), np.bincount(page)
+    return percentiles(total[draws].sum(1) / number[draws].sum(1), (0.025, 0.975))
 
 
 def interval_by_page__high_before_low(scores, page, draws):
