@@ -561,4 +561,5 @@ def test_private_sources_are_what_is_graded_against(kit, monkeypatch):
     assert "check_sliding_mask(6, 6, 2)" in test and "(1, 8, 5)" in test
     assert (kit.folder / "exercises" / CHAPTER / FILE).read_bytes() == before
     monkeypatch.delenv("COURSE_SOLUTIONS")
-    assert "this class has private sources" in kit.course("grade", "4").stderr
+    for command in ("grade", "review", "feedback", "export"):
+        assert "this class has private sources" in kit.course(command, "4").stderr

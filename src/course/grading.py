@@ -438,9 +438,10 @@ def to_read(chapter: str) -> dict[str, list[str]]:
 def standings(chapter: str) -> list[Result]:
     """Return the result of every student of the class as it stands now, marks by hand included.
 
-    Raises FileNotFoundError if there is no class.
+    Raises FileNotFoundError if there is no class, ValueError if its private sources are not named.
     """
     chapter, name = assignment(chapter)
+    overlay()
     reading = to_read(chapter)
     found = []
     for student in sorted({s.id for s in roster()} | set(submitted(chapter))):
