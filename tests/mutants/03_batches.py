@@ -28,6 +28,20 @@ def training_examples__drops_the_short_window(tokens, n_ctx):
     return training_examples__right__window_by_window(tokens, n_ctx)[:whole]
 
 
+def training_examples__one_list_for_all(tokens, n_ctx):
+    pairs, context = [], []
+    for i in range(1, len(tokens)):
+        context = context if (i - 1) % n_ctx else []
+        context.append(tokens[i - 1])
+        pairs.append((context, tokens[i]))
+    return pairs
+
+
+def training_examples__last_target_of_each_window_lost(tokens, n_ctx):
+    windows = [tokens[i : i + n_ctx] for i in range(0, len(tokens), n_ctx)]
+    return [(w[:k], w[k]) for w in windows for k in range(1, len(w))]
+
+
 def training_examples__sliding_window(tokens, n_ctx):
     return [(tokens[max(0, i - n_ctx) : i], tokens[i]) for i in range(1, len(tokens))]
 
@@ -178,6 +192,27 @@ def row_report__padding_by_the_input(x, y, end_of_text):
     return (x == end_of_text).float().mean(), whole
 
 
+def row_report__mean_of_the_rows(x, y, end_of_text):
+    pairs = zip(x[:, None], y[:, None], strict=True)
+    rows = [row_report__right__by_loops(*pair, end_of_text) for pair in pairs]
+    return tuple(sum(shares) / len(rows) for shares in zip(*rows, strict=True))
+
+
+def row_report__divided_by_all_positions(x, y, end_of_text):
+    padding, whole = row_report__right__by_loops(x, y, end_of_text)
+    return padding, whole * (1 - padding)
+
+
+def row_report__the_other_way_round(x, y, end_of_text):
+    return row_report__right__by_loops(x, y, end_of_text)[::-1]
+
+
+def row_report__works_on_the_original(x, y, end_of_text):
+    found = row_report__right__by_loops(x, y, end_of_text)
+    x[y == IGNORE] = -1
+    return found
+
+
 def row_report__end_is_always_zero(x, y, end_of_text):
     return row_report__right__by_loops(x, y, 0)
 
@@ -246,6 +281,18 @@ def groups__equal_documents_only(documents, n):
 def groups__numbers_groups_in_turn(documents, n):
     found = grouped(documents, n)
     return [sorted(set(found)).index(g) for g in found]
+
+
+def groups__of_all_their_runs(documents, n):
+    return grouped(documents, n, of=lambda a, b: 2 * (a + b) / 3)
+
+
+def groups__runs_of_letters(documents, n):
+    return grouped([" ".join(document.replace(" ", "")) for document in documents], n)
+
+
+def groups__words_in_any_order(documents, n):
+    return grouped([" ".join(sorted(document.split())) for document in documents], n)
 
 
 def groups__right__by_a_walk(documents, n):

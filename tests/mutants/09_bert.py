@@ -192,6 +192,15 @@ def uncertainty__asked_and_seen_the_other_way_round(language, asked, seen):
     return mean_nats(language, seen, asked)
 
 
+def uncertainty__adds_p_log_p(language, asked, seen):
+    def weight(places, parts):
+        return sum(w for other, w in language.items() if of(other, places) == of(parts, places))
+
+    kept = [parts for parts, w in language.items() if w]
+    odds = [weight((*seen, *asked), parts) / weight(seen, parts) for parts in kept]
+    return -sum(p * math.log(p) for p in odds)
+
+
 def uncertainty__of_the_mean_p(language, asked, seen):
     return -math.log(-mean_nats(language, asked, seen, log=lambda p: p))
 
@@ -270,6 +279,13 @@ def find_fault__without_fates(masker, special):
 
 def find_fault__without_afresh(masker, special):
     return fault(masker, special, rules="targets special untouched rate fates")
+
+
+def find_fault__one_seed_twice(masker, special):
+    idx = rows(special)
+    calls = [masker(idx.clone(), special, torch.Generator().manual_seed(1)) for _ in range(2)]
+    same = torch.equal(*(targets != IGNORE for _, targets in calls))
+    return fault(masker, special) or ("afresh" if same else None)
 
 
 def find_fault__in_another_order(masker, special):

@@ -62,6 +62,27 @@ def move__cosine_from_the_new_sine(P, distance):
     return out
 
 
+def move__both_products_plus(P, distance):
+    angle = distance * clocks(P)
+    sin, cos = P[:, 0::2], P[:, 1::2]
+    new = sin * angle.cos() + cos * angle.sin(), cos * angle.cos() + sin * angle.sin()
+    return torch.stack(new, dim=-1).flatten(1)
+
+
+def move__takes_sines_for_cosines(P, distance):
+    angle = distance * clocks(P)
+    cos, sin = P[:, 0::2], P[:, 1::2]
+    new = sin * angle.cos() + cos * angle.sin(), cos * angle.cos() - sin * angle.sin()
+    return torch.stack(new, dim=-1).flatten(1)
+
+
+def move__cuts_into_halves(P, distance):
+    angle = distance * clocks(P)
+    sin, cos = P.chunk(2, dim=1)
+    new = sin * angle.cos() + cos * angle.sin(), cos * angle.cos() - sin * angle.sin()
+    return torch.cat(new, dim=1)
+
+
 def move__works_in_place(P, distance):
     P.copy_(turn(P, distance * clocks(P)))
     return P
@@ -131,6 +152,28 @@ def gpt_rows__mask_from_the_upper_left(cross, source, target, real):
     return cross(target, both(source, target), visible)
 
 
+def gpt_rows__looks_ahead(cross, source, target, real):
+    T = target.size(1)
+    visible = rectangle(real, T, torch.ones(T, T).triu().bool())
+    return cross(target, both(source, target), visible)
+
+
+def gpt_rows__mask_of_numbers(cross, source, target, real):
+    T = target.size(1)
+    visible = rectangle(real, T, causal_mask(T, T))
+    return cross(target, both(source, target), visible.float())
+
+
+def gpt_rows__sets_padding_to_zero(cross, source, target, real):
+    S, T = source.size(1), target.size(1)
+    memory = both(source * real[..., None], target)
+    return cross(target, memory, causal_mask(T, S + T)[None, None])
+
+
+def gpt_rows__mean_of_two_softmaxes(cross, source, target, real):
+    return gpt_rows__two_softmaxes(cross, source, target, real) / 2
+
+
 def gpt_rows__hides_the_present(cross, source, target, real):
     T = target.size(1)
     visible = rectangle(real, T, torch.ones(T, T).tril(-1).bool())
@@ -160,6 +203,12 @@ def gpt_rows__right__by_scores(cross, source, target, real):
     hidden = ~rectangle(real, target.size(1), causal_mask(target.size(1), target.size(1)))
     weights = scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
     return cross.c_proj(merge_heads(weights @ v))
+
+
+def gpt_rows__right__by_names(cross, source, target, real):
+    T = target.size(1)
+    visible = rectangle(real, T, causal_mask(T, T))
+    return cross(x=target, memory=both(source, target), visible=visible)
 
 
 def gpt_rows__right__target_first_in_memory(cross, source, target, real):
@@ -309,6 +358,12 @@ def find_faults__pads_the_sentence_itself(translator, source, target, pad):
     return experiments(translator, source, target, pad, company="longer")
 
 
+def find_faults__looks_at_all_rows(translator, source, target, pad):
+    moved = translator(source, other(target, 1, pad)) - translator(source, target)
+    found = experiments(translator, source, target, pad)
+    return found | ({"future"} if moved.abs().max() > 1e-4 else set())
+
+
 def find_faults__takes_rounding_for_a_fault(translator, source, target, pad):
     return experiments(translator, source, target, pad, most=-1.0)
 
@@ -403,6 +458,11 @@ class CachedDecoder__memory_of_the_first_block(Decoder):
 class CachedDecoder__keys_and_values_exchanged(Decoder):
     def answers(self, n):
         return self.memory[n][::-1]
+
+
+class CachedDecoder__no_way_round_the_layer(Decoder):
+    def own(self, block, x, n):
+        return super().own(block, x, n) - x
 
 
 class CachedDecoder__projects_the_memory_again(Decoder):
