@@ -4,6 +4,7 @@
 - The solution earns every point and the stripped exercise none.
 - Every wrong answer of `tests/mutants/` loses points with words, every right one loses none, and
   every test earns its place: its visible part and its hidden part each catch a wrong answer.
+- The second process flags no right answer, whatever its words.
 
 A notebook runs here as plain Python, cell by cell, in one namespace and without a kernel
 (`course.exercises.run`), so test cells use no magics, and the hidden part of a test cell does not
@@ -11,12 +12,13 @@ use names of its visible part.
 """
 
 import re
+import shutil
 import time
 
 import nbformat
 import pytest
 
-from course import mutants
+from course import mutants, replay
 from course.chapters import ROOT, written
 from course.exercises import (
     HIDDEN,
@@ -278,3 +280,21 @@ def test_mutants_reports_a_survivor(tmp_path, monkeypatch):
 @every_notebook
 def test_honest_answers_are_not_taken_for_tampering(path):
     assert scan(own_cells(notebook_of(path)), reserved_names(notebook_of(path))) == []
+
+
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubblewrap")
+@every_notebook
+def test_no_right_answer_is_flagged_by_the_second_process(path):
+    source = notebook_of(path)
+    tests = {grade_id(cell) for cell in source.cells if role(cell) == "test"}
+    ours = replay.in_second_process(replay.cells_to_run(source, source))
+    others = (ROOT / "tests" / "mutants" / f"{path.parent.name}.py").read_text(encoding="utf-8")
+    flags = {}
+    for name in mutants.answers_beside(path):
+        if "__right__" in name:
+            answer, notebook = name.split("__")[0], notebook_of(path)
+            cell = next(cell for cell in notebook.cells if grade_id(cell) == answer)
+            cell.source = f"there = {{}}\nexec({others!r}, there)\n{answer} = there[{name!r}]"
+            theirs = replay.in_second_process(replay.cells_to_run(notebook, source))
+            flags[name] = replay.differences(ours, theirs, tests, replay.free_answers(source))
+    assert flags and not any(flags.values()), flags
