@@ -129,7 +129,9 @@ def test_sources_are_clean(path):
     assert len(set(names)) == len(names) and all(names)
     for cell in notebook.cells:
         assert set(cell.metadata) <= {"nbgrader", "tags"}
-        assert set(cell.metadata.get("tags", [])) <= {*KINDS, "many-answers"}
+        tags = set(cell.metadata.get("tags", []))
+        assert tags <= {*KINDS, "many-answers", "hide-input"}
+        assert ("hide-input" in tags) == grade_id(cell).startswith("check_")  # folded in the book
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
             assert role(cell), f"a cell that grading does not restore:\n{cell.source}"
