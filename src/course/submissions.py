@@ -144,9 +144,7 @@ def restore(submitted: NotebookNode, template: NotebookNode) -> tuple[NotebookNo
                     fresh.attachments = theirs.attachments
             elif role(cell) and theirs.source.split() != cell.source.split():
                 remarks.append(f"{grade_id(cell)} had been changed")
-        elif (
-            role(cell) == "answer"
-        ):  # never what stands in our copy: somebody may have worked in it
+        elif role(cell) == "answer":  # never our copy's, in which somebody may have worked
             fresh.source = "raise NotImplementedError()  # this answer was missing"
         cells += [fresh, *after.get(t, [])]
     restored = deepcopy(template)

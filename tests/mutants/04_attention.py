@@ -179,14 +179,7 @@ def find_leak__takes_rounding_for_a_leak(attention, q, k, v):
 
 
 def find_leak__changes_pile_up(attention, q, k, v):
-    before, k, v = attention(q, k, v), k.clone(), v.clone()
-    for s in range(1, len(k)):
-        k[s] += 1.0
-        v[s] += 1.0
-        moved = (attention(q, k, v) - before)[:s].abs().amax(dim=-1) > 1e-6
-        if moved.any():
-            return int(moved.nonzero()[0]), s
-    return None
+    return find_leak__works_on_the_original(attention, q, k.clone(), v.clone())
 
 
 def find_leak__compares_with_a_shorter_text(attention, q, k, v):

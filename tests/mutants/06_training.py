@@ -306,16 +306,21 @@ def survives__right__by_lists(new_run):
     return True
 
 
-def train(start, loss_of, new_optimizer, rates, n_steps, scale, one_model=False, clear=True):
+def train(
+    start, loss_of, new_optimizer, rates, n_steps, scale, one_model=False, clear="first", anew=False
+):
     """Sweep as the solution does, with one thing or another bent."""
     losses, model = [], start()
     for rate in rates:
         model = model if one_model else start()
-        optimizer = new_optimizer(model.parameters(), rate)
+        optimizer = new_optimizer(model.parameters(), lr=rate)
         for _ in range(n_steps):
-            if clear:
+            optimizer = new_optimizer(model.parameters(), lr=rate) if anew else optimizer
+            if clear == "first":
                 optimizer.zero_grad()
             (scale * loss_of(model)).backward()
+            if clear == "before the step":
+                optimizer.zero_grad()
             optimizer.step()
         losses.append(loss_of(model).item())
     return losses
@@ -330,7 +335,7 @@ def sweep__one_model_for_all_rates(start, loss_of, new_optimizer, rates, n_steps
 
 
 def sweep__gradients_never_cleared(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
-    return finite(train(start, loss_of, new_optimizer, rates, n_steps, scale, clear=False))
+    return finite(train(start, loss_of, new_optimizer, rates, n_steps, scale, clear="never"))
 
 
 def sweep__loss_with_the_factor(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
@@ -352,30 +357,11 @@ def sweep__loss_before_the_last_step(start, loss_of, new_optimizer, rates, n_ste
 
 
 def sweep__new_optimizer_at_each_step(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
-    losses = []
-    for rate in rates:
-        model = start()
-        for _ in range(n_steps):
-            optimizer = new_optimizer(model.parameters(), lr=rate)
-            optimizer.zero_grad()
-            (scale * loss_of(model)).backward()
-            optimizer.step()
-        losses.append(loss_of(model).item())
-    return finite(losses)
+    return finite(train(start, loss_of, new_optimizer, rates, n_steps, scale, anew=True))
 
 
-def sweep__clears_the_gradient_before_the_step(
-    start, loss_of, new_optimizer, rates, n_steps, scale=1.0
-):
-    losses = []
-    for rate in rates:
-        model = start()
-        optimizer = new_optimizer(model.parameters(), lr=rate)
-        for _ in range(n_steps):
-            (scale * loss_of(model)).backward()
-            optimizer.zero_grad()
-            optimizer.step()
-        losses.append(loss_of(model).item())
+def sweep__clears_before_the_step(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
+    losses = train(start, loss_of, new_optimizer, rates, n_steps, scale, clear="before the step")
     return finite(losses)
 
 
@@ -388,16 +374,7 @@ def sweep__best_rate_only(start, loss_of, new_optimizer, rates, n_steps, scale=1
 
 
 def sweep__right__learning_rate_by_name(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
-    losses = []
-    for rate in rates:
-        model = start()
-        optimizer = new_optimizer(model.parameters(), lr=rate)
-        for _ in range(n_steps):
-            (scale * loss_of(model)).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        losses.append(loss_of(model).detach())
-    return finite(losses)
+    return finite(train(start, loss_of, new_optimizer, rates, n_steps, scale))
 
 
 def sweep__right__by_the_gradient(start, loss_of, new_optimizer, rates, n_steps, scale=1.0):
