@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 import random
 import tracemalloc
 from itertools import islice, pairwise
@@ -15,12 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from gpt2 import data
 from gpt2.data import (
     IGNORE,
     DocumentRows,
     PackedWindows,
-    atomic_file,
     check_ids,
     epoch_order,
     find_files,
@@ -37,6 +36,7 @@ from gpt2.data import (
     write_corpus,
     write_tokens,
 )
+from gpt2.tokenizer import atomic_file
 from miniweb import documents
 
 SHAKESPEARE = Path(__file__).parents[2] / "shared/data/tinyshakespeare/input.txt"
@@ -514,7 +514,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(data.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"disk is full.*free some space") as raised:
         write_tokens(tmp_path / "t.npy", [1, 2, 3], 10)
     assert raised.value.errno == errno.ENOSPC

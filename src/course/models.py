@@ -26,7 +26,8 @@ from torch import Tensor
 
 import miniweb
 from course.chapters import ROOT
-from gpt2.data import DocumentRows, atomic_file
+from course.notebooks import write_text
+from gpt2.data import DocumentRows
 from gpt2.decoder import GPT, GPTConfig, count_parameters
 from gpt2.prompting import (
     bootstrap,
@@ -36,7 +37,7 @@ from gpt2.prompting import (
     slot_accuracy,
     with_examples,
 )
-from gpt2.tokenizer import Tokenizer, write_atomic
+from gpt2.tokenizer import Tokenizer, atomic_file
 from gpt2.training import (
     CHECKPOINT,
     TrainingConfig,
@@ -230,7 +231,7 @@ def train_run(size: str, seed: int) -> str:
                 }
             )
             losses.clear()
-            write_atomic(folder / "log.json", json.dumps(log))
+            write_text(folder / "log.json", json.dumps(log))
             save_checkpoint(folder / CHECKPOINT, model, optimizer, step, config)
             keep_weights(folder / CHECKPOINT, folder / f"{step:05}.safetensors")
             seen = f"{n_tokens / 1e6:.1f} M tokens, loss {log[-1]['loss']:.3f}"
@@ -361,7 +362,7 @@ def collect() -> None:
             results.append(describe_run(size, seed))
             print(f"{size} seed {seed}: {results[-1]['scores']}", flush=True)
             results.sort(key=lambda run: (run["n_parameters"], run["seed"]))
-            write_atomic(FOLDER / "results.json", json.dumps(results, indent=1) + "\n")
+            write_text(FOLDER / "results.json", json.dumps(results, indent=1) + "\n")
     for size in SIZES:
         if runs := [run for run in results if run["size"] == size]:
             chosen = min(runs, key=lambda run: run["loss"])  # by fresh pages, never by test items
@@ -437,7 +438,7 @@ def card() -> str:
 
 def write_card() -> None:
     """Write the card anew."""
-    write_atomic(FOLDER / "README.md", card())
+    write_text(FOLDER / "README.md", card())
 
 
 def check_card() -> list[str]:

@@ -1,13 +1,12 @@
 """Read and write notebooks so that the same content is always the same bytes."""
 
-import hashlib
-import os
-import tempfile
-from collections import Counter
 from pathlib import Path
+from secrets import token_hex
 
 import nbformat
 from nbformat import NotebookNode
+
+from gpt2.tokenizer import atomic_file
 
 KEPT_METADATA = {"tags", "mystnb", "nbgrader", "course"}
 
@@ -29,19 +28,12 @@ def write_notebook(notebook: NotebookNode, path: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_file(path, "w") as file:
+        file.write(text)
 
 
 def normalize(notebook: NotebookNode) -> None:
-    """Drop in place what differs by machine: editors' metadata, times, random ids."""
+    """Drop in place what differs by machine: editors' metadata, times. Ids of cells stay."""
     kept = {key: notebook.metadata[key] for key in KEPT_METADATA & set(notebook.metadata)}
     notebook.metadata = nbformat.from_dict(
         {
@@ -51,21 +43,16 @@ def normalize(notebook: NotebookNode) -> None:
         }
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    seen: Counter[str] = Counter()
+    seen: set[str] = set()
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(
             {key: cell.metadata[key] for key in sorted(KEPT_METADATA & set(cell.metadata))}
         )
-        cell.id = stable_id(cell, seen)
+        if cell.get("id", "") in ("", *seen):  # pasted twice, or from an old notebook
+            cell.id = token_hex(4)
+        seen.add(cell.id)
         if cell.cell_type == "code":
             cell.outputs = [normal_output(output) for output in joined_streams(cell.outputs)]
-
-
-def stable_id(cell: NotebookNode, seen: Counter[str]) -> str:
-    """Name a cell after its content, so that running a notebook never changes its ids."""
-    digest = hashlib.sha1(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:10]
-    seen[digest] += 1
-    return digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
 
 
 def joined_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:

@@ -26,7 +26,11 @@ RUN = "run.json"  # the settings of a run, written before its first step
 # Of `train`: name, default, and what the knob does. The defaults train on tiny Shakespeare.
 KNOBS: list[tuple[str, Any, str]] = [
     ("merges", 0, "merges of a tokenizer trained on the text; 0: each byte is a token"),
-    ("tokenizer", "", "use this tokenizer instead: a folder, or 'gpt2' for the published one"),
+    (
+        "tokenizer",
+        "",
+        "use this tokenizer instead: a folder, or 'gpt2' for the published one",
+    ),
     ("layers", 4, "blocks; the first knob to raise for more ability"),
     ("heads", 4, "attention heads in a block; must divide the width"),
     ("width", 128, "numbers that describe one position; time grows with its square"),
@@ -34,15 +38,25 @@ KNOBS: list[tuple[str, Any, str]] = [
     ("batch", 12, "windows a batch; lower it if memory runs out"),
     ("accumulate", 1, "batches added up before a step: a large batch in little memory"),
     ("steps", 2000, "steps of the optimizer"),
-    ("lr", 3e-3, "peak learning rate; lower it for wider models (1e-3 at 384, 6e-4 at 768)"),
-    ("warmup", 100, "steps in which the learning rate rises; after them it falls to a tenth"),
+    (
+        "lr",
+        3e-3,
+        "peak learning rate; lower it for wider models (1e-3 at 384, 6e-4 at 768)",
+    ),
+    (
+        "warmup",
+        100,
+        "steps in which the learning rate rises; after them it falls to a tenth",
+    ),
     ("decay", 0.1, "weight decay of matrices and embeddings"),
     ("clip", 1.0, "the gradient is shortened to this norm"),
     ("precision", "auto", "float32, bfloat16, or auto: bfloat16 on a GPU that has it"),
     ("save-every", 250, "steps between checkpoints; a kill costs at most these"),
     ("seed", 0, "of the first weights and of the order of the windows"),
 ]
-DEFAULTS = {name.replace("-", "_"): default for name, default, _ in KNOBS} | {"compile": False}
+DEFAULTS = {name.replace("-", "_"): default for name, default, _ in KNOBS} | {
+    "compile": False
+}
 
 TRAIN = """\
 Train a GPT-2 on your own text: a UTF-8 file, a folder of them, or a folder made by `tokenize`.
@@ -72,8 +86,12 @@ Turn text into token files once, to train on many times, and report what the tok
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line; knobs that are not given stay absent from the namespace."""
-    main = argparse.ArgumentParser("python -m gpt2", description="Train a GPT-2 and write with it.")
-    commands = main.add_subparsers(dest="command", required=True, metavar="train|generate|tokenize")
+    main = argparse.ArgumentParser(
+        "python -m gpt2", description="Train a GPT-2 and write with it."
+    )
+    commands = main.add_subparsers(
+        dest="command", required=True, metavar="train|generate|tokenize"
+    )
 
     def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
         formatter = argparse.RawDescriptionHelpFormatter
@@ -92,15 +110,23 @@ def add_train(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "text", nargs="?", help="file or folder to learn from; not needed with --resume"
     )
-    to.add_argument("--out", required=True, metavar="FOLDER", help="the run's folder, a new one")
+    to.add_argument(
+        "--out", required=True, metavar="FOLDER", help="the run's folder, a new one"
+    )
     to.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    to.add_argument("--device", help="cpu, cuda, ...; the default is a GPU if there is one")
+    to.add_argument(
+        "--device", help="cpu, cuda, ...; the default is a GPU if there is one"
+    )
     for name, default, help in KNOBS:
         help += f" (default: {default})" if default != "" else ""
         metavar = type(default).__name__.upper().replace("STR", "NAME")
         kind = type(default)
         to.add_argument(
-            f"--{name}", type=kind, default=argparse.SUPPRESS, metavar=metavar, help=help
+            f"--{name}",
+            type=kind,
+            default=argparse.SUPPRESS,
+            metavar=metavar,
+            help=help,
         )
     to.add_argument(
         "--compile",
@@ -113,26 +139,44 @@ def add_train(to: argparse.ArgumentParser) -> None:
 def add_generate(to: argparse.ArgumentParser) -> None:
     """Add what `generate` takes."""
     to.add_argument("folder", help="a folder that `train` has made")
-    to.add_argument("--prompt", default="", help="text to continue (default: none, a fresh text)")
-    to.add_argument("--tokens", type=int, default=200, help="at most so many (default: 200)")
+    to.add_argument(
+        "--prompt", default="", help="text to continue (default: none, a fresh text)"
+    )
+    to.add_argument(
+        "--tokens", type=int, default=200, help="at most so many (default: 200)"
+    )
     to.add_argument(
         "--temperature",
         type=float,
         default=0.8,
         help="0 takes the likeliest token, 1 the model's own odds, more is wilder (default: 0.8)",
     )
-    to.add_argument("--top-k", type=int, help="choose among the k likeliest tokens only")
-    to.add_argument("--top-p", type=float, help="choose among the likeliest with probability p")
-    to.add_argument("--seed", type=int, default=0, help="another seed, another text (default: 0)")
-    to.add_argument("--device", help="cpu, cuda, ...; the default is a GPU if there is one")
+    to.add_argument(
+        "--top-k", type=int, help="choose among the k likeliest tokens only"
+    )
+    to.add_argument(
+        "--top-p", type=float, help="choose among the likeliest with probability p"
+    )
+    to.add_argument(
+        "--seed", type=int, default=0, help="another seed, another text (default: 0)"
+    )
+    to.add_argument(
+        "--device", help="cpu, cuda, ...; the default is a GPU if there is one"
+    )
 
 
 def add_tokenize(to: argparse.ArgumentParser) -> None:
     """Add what `tokenize` takes."""
     to.add_argument("text", help="a UTF-8 file or a folder of them")
-    to.add_argument("--out", required=True, metavar="FOLDER", help="a new folder for the tokens")
-    to.add_argument("--merges", type=int, default=1000, help="merges to learn (default: 1000)")
-    to.add_argument("--tokenizer", default="", help="or a tokenizer: a folder, or 'gpt2'")
+    to.add_argument(
+        "--out", required=True, metavar="FOLDER", help="a new folder for the tokens"
+    )
+    to.add_argument(
+        "--merges", type=int, default=1000, help="merges to learn (default: 1000)"
+    )
+    to.add_argument(
+        "--tokenizer", default="", help="or a tokenizer: a folder, or 'gpt2'"
+    )
 
 
 @contextmanager
@@ -167,7 +211,9 @@ def choose_tokenizer(text: Path, name: str, n_merges: int) -> Tokenizer:
     return Tokenizer.train(read_documents(text) if n_merges else [], n_merges)
 
 
-def write_tokenized(text: Path, folder: Path, name: str, n_merges: int) -> dict[str, int]:
+def write_tokenized(
+    text: Path, folder: Path, name: str, n_merges: int
+) -> dict[str, int]:
     """Put a tokenizer, train.npy and validation.npy into folder; return the token counts."""
     tokenizer = choose_tokenizer(text, name, n_merges)
     tokenizer.save(folder)
@@ -187,7 +233,9 @@ def pick_device(name: str | None) -> torch.device:
 
 def pick_precision(name: str, device: torch.device) -> str:
     """Resolve "auto": bfloat16 where the hardware multiplies it faster."""
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    )
     return {"auto": "bfloat16" if fast else "float32"}.get(name, name)
 
 
@@ -195,12 +243,18 @@ def windows(run: Path, settings: dict[str, Any]) -> tuple[PackedWindows, PackedW
     """Open the tokens of a run for training and for validation, checked against its tokenizer."""
     n_vocab = Tokenizer.load(run).n_vocab
     shape = (settings["context"], settings["batch"], settings["seed"])
-    paths = (run / settings["tokens"] / f"{part}.npy" for part in ("train", "validation"))
-    batches, validation = (PackedWindows(read_tokens(path, n_vocab), *shape) for path in paths)
+    paths = (
+        run / settings["tokens"] / f"{part}.npy" for part in ("train", "validation")
+    )
+    batches, validation = (
+        PackedWindows(read_tokens(path, n_vocab), *shape) for path in paths
+    )
     return batches, validation
 
 
-def start_run(text: str | None, out: Path, given: dict[str, Any], device: torch.device) -> None:
+def start_run(
+    text: str | None, out: Path, given: dict[str, Any], device: torch.device
+) -> None:
     """Make the run's folder, complete or not at all: settings, tokenizer and tokens.
 
     Tokens that `tokenize` has made stay where they are. Raises ValueError for a wrong knob.
@@ -215,7 +269,9 @@ def start_run(text: str | None, out: Path, given: dict[str, Any], device: torch.
     source = Path(text)
     ready = is_tokenized(source)
     if ready and {"merges", "tokenizer"} & given.keys():
-        raise ValueError(f"{source} is tokenized already: leave --merges and --tokenizer away.")
+        raise ValueError(
+            f"{source} is tokenized already: leave --merges and --tokenizer away."
+        )
     settings["text"] = str(source.resolve())
     settings["tokens"] = settings["text"] if ready else "."
     with new_folder(out) as folder:
@@ -230,7 +286,9 @@ def start_run(text: str | None, out: Path, given: dict[str, Any], device: torch.
 def read_run(out: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Return a run's settings; ValueError if a knob given now is not the one it began with."""
     if not (out / RUN).is_file():
-        raise FileNotFoundError(f"{out} holds no run to resume: leave --resume away to start one.")
+        raise FileNotFoundError(
+            f"{out} holds no run to resume: leave --resume away to start one."
+        )
     settings: dict[str, Any] = json.loads((out / RUN).read_text(encoding="utf-8"))
     for name, value in given.items():
         if settings[name] != value:
@@ -263,13 +321,20 @@ def check_knobs(settings: dict[str, Any]) -> None:
     for name in ("layers", "heads", "width", "context", "batch"):
         if settings[name] < 1:
             raise ValueError(f"--{name} {settings[name]}: it must be 1 or more.")
-    CausalSelfAttention(settings["width"], settings["heads"])  # the heads must divide the width
+    CausalSelfAttention(
+        settings["width"], settings["heads"]
+    )  # the heads must divide the width
 
 
 def new_model(settings: dict[str, Any], n_vocab: int) -> GPT:
     """Build the model on the CPU from the run's seed, so that it is the same on every device."""
     torch.manual_seed(settings["seed"])
-    shape = (settings["context"], settings["width"], settings["heads"], settings["layers"])
+    shape = (
+        settings["context"],
+        settings["width"],
+        settings["heads"],
+        settings["layers"],
+    )
     return GPT(GPTConfig(n_vocab, *shape))
 
 
@@ -281,10 +346,14 @@ def run_train(args: argparse.Namespace) -> None:
         start_run(args.text, out, given, device)
     settings = read_run(out, given)
     if args.text and str(Path(args.text).resolve()) != settings["text"]:
-        raise ValueError(f"{out} learns from {settings['text']}: leave the text away to resume it.")
+        raise ValueError(
+            f"{out} learns from {settings['text']}: leave the text away to resume it."
+        )
     batches, validation = windows(out, settings)
     if len(batches.tokens) != settings["n_tokens"]:
-        raise ValueError(f"the tokens in {settings['tokens']} changed since {out} was begun.")
+        raise ValueError(
+            f"the tokens in {settings['tokens']} changed since {out} was begun."
+        )
     n_vocab = Tokenizer.load(out).n_vocab
     model = new_model(settings, n_vocab).to(device)
     print(
@@ -293,9 +362,18 @@ def run_train(args: argparse.Namespace) -> None:
         f"{settings['steps']:,} steps are {settings['steps'] / batches.n_batches:.1f} epochs"
     )
     has_checkpoint = (out / CHECKPOINT).exists()
-    train(model, batches, training_config(settings), out, validation, resume=has_checkpoint)
+    train(
+        model,
+        batches,
+        training_config(settings),
+        out,
+        validation,
+        resume=has_checkpoint,
+    )
     loss = evaluate(model, validation)
-    print(f"validation loss {loss:.4f} nats a token over all of it, perplexity {exp(loss):.2f}")
+    print(
+        f"validation loss {loss:.4f} nats a token over all of it, perplexity {exp(loss):.2f}"
+    )
     print(f'try it: python -m gpt2 generate {out} --prompt "..."')
 
 
@@ -306,7 +384,9 @@ def run_generate(args: argparse.Namespace) -> None:
     sampling = Sampling(args.temperature, args.top_k, args.top_p)
     generator = torch.Generator().manual_seed(args.seed)
     print(args.prompt, end="", flush=True)
-    pieces = stream_text(model, tokenizer, args.prompt, args.tokens, sampling, generator=generator)
+    pieces = stream_text(
+        model, tokenizer, args.prompt, args.tokens, sampling, generator=generator
+    )
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
@@ -338,7 +418,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stopped{again if args.command == 'train' else ''}", file=sys.stderr)
         return 130
     except torch.OutOfMemoryError:
-        print("error: out of GPU memory: halve --batch, double --accumulate", file=sys.stderr)
+        print(
+            "error: out of GPU memory: halve --batch, double --accumulate",
+            file=sys.stderr,
+        )
         return 1
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)

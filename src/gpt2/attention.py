@@ -77,12 +77,18 @@ class CausalSelfAttention(nn.Module):
                 f"n_embd = {n_embd} is not a multiple of n_head = {n_head}: change one."
             )
         self.n_head = n_head
-        self.c_attn = nn.Linear(n_embd, 3 * n_embd)  # queries, keys and values, in this order
+        self.c_attn = nn.Linear(
+            n_embd, 3 * n_embd
+        )  # queries, keys and values, in this order
         self.c_proj = nn.Linear(n_embd, n_embd)
 
-    def forward(self, x: Tensor, past: Past | None = None, visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, past: Past | None = None, visible: Tensor | None = None
+    ) -> Tensor:
         q, k, v = self.c_attn(x).chunk(3, dim=-1)  # (B, T, C) each
-        q, k, v = (split_heads(part, self.n_head) for part in (q, k, v))  # (B, H, T, D) each
+        q, k, v = (
+            split_heads(part, self.n_head) for part in (q, k, v)
+        )  # (B, H, T, D) each
         if past is not None:
             k, v = past.append(k, v)  # (B, H, S, D) each, S >= T
         y: Tensor = self.c_proj(merge_heads(attend(q, k, v, visible)))  # (B, T, C)

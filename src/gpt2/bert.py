@@ -34,14 +34,20 @@ class PostNormBlock(Block):
     """
 
     def __init__(
-        self, n_embd: int, n_head: int, activation: Callable[[Tensor], Tensor], eps: float
+        self,
+        n_embd: int,
+        n_head: int,
+        activation: Callable[[Tensor], Tensor],
+        eps: float,
     ) -> None:
         super().__init__(n_embd, n_head)
         self.ln_1 = nn.LayerNorm(n_embd, eps=eps)
         self.ln_2 = nn.LayerNorm(n_embd, eps=eps)
         self.mlp = FeedForward(n_embd, activation)
 
-    def forward(self, x: Tensor, past: Past | None = None, visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, past: Past | None = None, visible: Tensor | None = None
+    ) -> Tensor:
         x = self.ln_1(x + self.attn(x, past, visible))
         x = self.ln_2(x + self.mlp(x))
         return x
@@ -165,7 +171,9 @@ class MaskedRows:
         idx = torch.cat([x[:, :1], y], dim=1)  # (B, T + 1): unshifted
         idx = idx.masked_fill(idx == IGNORE, self.special.pad)
         state = np.random.SeedSequence((self.seed, step)).generate_state(1)
-        return mask_tokens(idx, self.special, torch.Generator().manual_seed(int(state[0])))
+        return mask_tokens(
+            idx, self.special, torch.Generator().manual_seed(int(state[0]))
+        )
 
 
 class MaskedGPT(GPT):
@@ -179,11 +187,18 @@ class MaskedGPT(GPT):
         self.pad = pad
 
     def hidden(
-        self, idx: Tensor, past: Sequence[Past] | None = None, visible: Tensor | None = None
+        self,
+        idx: Tensor,
+        past: Sequence[Past] | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:
         if past is not None:
-            raise ValueError("a masked model keeps no past: give it the whole text again.")
-        return super().hidden(idx, None, both_sides(idx, self.pad) if visible is None else visible)
+            raise ValueError(
+                "a masked model keeps no past: give it the whole text again."
+            )
+        return super().hidden(
+            idx, None, both_sides(idx, self.pad) if visible is None else visible
+        )
 
 
 @torch.no_grad()
@@ -196,9 +211,13 @@ def fill(model: GPT, idx: Tensor, mask: int) -> Tensor:
 
 
 @torch.no_grad()
-def text_logprobs(model: GPT, texts: Sequence[Sequence[int]], end_of_text: int) -> Tensor:
+def text_logprobs(
+    model: GPT, texts: Sequence[Sequence[int]], end_of_text: int
+) -> Tensor:
     """Return ln p of each whole text, up to its end, by a causal model: (len(texts),), nats."""
-    x, y = (part.to(model.wte.weight.device) for part in pad_rows(texts, end_of_text, 2**30))
+    x, y = (
+        part.to(model.wte.weight.device) for part in pad_rows(texts, end_of_text, 2**30)
+    )
     logprobs = model(x).log_softmax(dim=-1)  # (B, T, n_vocab)
     of_targets = logprobs.gather(-1, y.clamp(min=0)[..., None])[..., 0]  # (B, T)
     return torch.where(y == IGNORE, 0.0, of_targets).sum(dim=1)

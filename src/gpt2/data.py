@@ -1,21 +1,18 @@
 """Text to batches: documents, one stream of tokens on disk, inputs and targets. Chapter 3."""
 
-import errno
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gpt2.tokenizer import END_OF_TEXT
+from gpt2.tokenizer import END_OF_TEXT, atomic_file
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
 IGNORE = -100  # a target that no loss counts; PyTorch's own default
@@ -29,11 +26,19 @@ def find_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise FileNotFoundError(f"there is no file or folder {path}: check the path for a typo.")
+        raise FileNotFoundError(
+            f"there is no file or folder {path}: check the path for a typo."
+        )
     below = ((p, p.relative_to(path).parts) for p in sorted(path.rglob("*")))
-    files = [p for p, names in below if p.is_file() and not any(n.startswith(".") for n in names)]
+    files = [
+        p
+        for p, names in below
+        if p.is_file() and not any(n.startswith(".") for n in names)
+    ]
     if not files:
-        raise ValueError(f"the folder {path} holds no files: put UTF-8 text files into it.")
+        raise ValueError(
+            f"the folder {path} holds no files: put UTF-8 text files into it."
+        )
     return files
 
 
@@ -45,7 +50,9 @@ def read_lines(file: Path) -> Iterator[str]:
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
-                at = f"byte {offset + error.start} (0x{line[error.start]:02x}) of {file}"
+                at = (
+                    f"byte {offset + error.start} (0x{line[error.start]:02x}) of {file}"
+                )
                 cure = "save the file as UTF-8, or remove it if it is not text."
                 raise ValueError(f"{at} is not UTF-8: {cure}") from error
             offset += len(line)
@@ -69,7 +76,9 @@ def read_documents(path: str | Path) -> Iterator[str]:
                 empty = False
                 yield document
     if empty:
-        raise ValueError(f"{path} holds no text, only white space: choose a file with text in it.")
+        raise ValueError(
+            f"{path} holds no text, only white space: choose a file with text in it."
+        )
 
 
 def is_validation(document: str, fraction: float = 0.1) -> bool:
@@ -109,28 +118,6 @@ def token_stream(
         yield end_of_text
 
 
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary neighbor that becomes `path` on success and is removed on any failure.
-
-    Raises OSError that says what to do if the disk is full.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # on the disk before the old file is given up
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        cure = "the disk is full, nothing was kept: free some space or choose another folder"
-        raise OSError(errno.ENOSPC, cure, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_tokens(path: str | Path, ids: Iterable[int], n_vocab: int) -> int:
     """Write a stream of ids to an .npy file in constant memory and return how many there were.
 
@@ -146,7 +133,9 @@ def write_tokens(path: str | Path, ids: Iterable[int], n_vocab: int) -> int:
             file.write(some.astype(dtype).tobytes())
             count += len(some)
         if not count:
-            raise ValueError(f"there are no tokens to write to {path}: the text is empty.")
+            raise ValueError(
+                f"there are no tokens to write to {path}: the text is empty."
+            )
         file.seek(0)  # the length is known now; NumPy leaves room for it in the header
         np.lib.format.write_array_header_1_0(file, header | {"shape": (count,)})
     return count
@@ -169,12 +158,18 @@ def read_tokens(path: str | Path, n_vocab: int) -> np.ndarray:
     a token file or not of this vocabulary.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no token file {path}: write it with `write_tokens`.")
+        raise FileNotFoundError(
+            f"there is no token file {path}: write it with `write_tokens`."
+        )
     try:
         tokens: np.ndarray = np.load(path, mmap_mode="r")
     except (ValueError, EOFError):
         tokens = np.empty(0)
-    if tokens.dtype not in (np.uint16, np.uint32) or tokens.ndim != 1 or not len(tokens):
+    if (
+        tokens.dtype not in (np.uint16, np.uint32)
+        or tokens.ndim != 1
+        or not len(tokens)
+    ):
         raise ValueError(f"{path} is not a token file: write it with `write_tokens`.")
     check_ids(tokens, n_vocab)
     return tokens
@@ -236,13 +231,20 @@ class PackedWindows:
     Raises ValueError if the stream is shorter than one window and its shifted target.
     """
 
-    def __init__(self, tokens: np.ndarray, n_ctx: int, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self, tokens: np.ndarray, n_ctx: int, batch_size: int, seed: int = 0
+    ) -> None:
         if len(tokens) <= n_ctx:
             raise ValueError(
                 f"{len(tokens)} tokens are too few: a window of n_ctx = {n_ctx} needs {n_ctx + 1}. "
                 "Add text or lower n_ctx."
             )
-        self.tokens, self.n_ctx, self.batch_size, self.seed = tokens, n_ctx, batch_size, seed
+        self.tokens, self.n_ctx, self.batch_size, self.seed = (
+            tokens,
+            n_ctx,
+            batch_size,
+            seed,
+        )
         self.n_windows = math.ceil((len(tokens) - 1) / n_ctx)
         self.n_batches = math.ceil(self.n_windows / batch_size)
 
@@ -250,7 +252,9 @@ class PackedWindows:
         epoch, place = divmod(step, self.n_batches)
         order = epoch_order(self.n_windows, self.seed, epoch)
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        xs, ys = zip(*(window(self.tokens, self.n_ctx, int(i)) for i in chosen), strict=True)
+        xs, ys = zip(
+            *(window(self.tokens, self.n_ctx, int(i)) for i in chosen), strict=True
+        )
         return torch.from_numpy(np.stack(xs)), torch.from_numpy(np.stack(ys))
 
 
@@ -277,7 +281,9 @@ def group_by_length(
     """Put documents of like length into batches, and the batches into a seeded order."""
     shuffled = [documents[i] for i in epoch_order(len(documents), seed, epoch)]
     by_length = sorted(shuffled, key=len)  # a stable sort: equal lengths stay shuffled
-    groups = [by_length[i : i + batch_size] for i in range(0, len(documents), batch_size)]
+    groups = [
+        by_length[i : i + batch_size] for i in range(0, len(documents), batch_size)
+    ]
     return [groups[i] for i in epoch_order(len(groups), seed, epoch)]
 
 
@@ -297,16 +303,22 @@ class DocumentRows:
         seed: int = 0,
     ) -> None:
         self.end_of_text, self.n_ctx = end_of_text, n_ctx
-        self.groups = lru_cache(maxsize=1)(  # one pool in memory: steps ask for them in turn
+        self.groups = lru_cache(
+            maxsize=1
+        )(  # one pool in memory: steps ask for them in turn
             lambda epoch: group_by_length(pool(epoch), batch_size, seed, epoch)
         )
         self.n_batches = len(self.groups(0))
         if not self.n_batches:
-            raise ValueError("pool(0) holds no documents: there is nothing to make batches of.")
+            raise ValueError(
+                "pool(0) holds no documents: there is nothing to make batches of."
+            )
 
     def batch(self, step: int) -> Batch:
         epoch, place = divmod(step, self.n_batches)
         groups = self.groups(epoch)
         if len(groups) != self.n_batches:
-            raise ValueError(f"pool({epoch}) is not as large as pool(0): make all pools equal.")
+            raise ValueError(
+                f"pool({epoch}) is not as large as pool(0): make all pools equal."
+            )
         return pad_rows(groups[place], self.end_of_text, self.n_ctx)

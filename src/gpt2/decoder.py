@@ -82,7 +82,9 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(n_embd, eps=1e-5)
         self.mlp = MLP(n_embd)
 
-    def forward(self, x: Tensor, past: Past | None = None, visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, past: Past | None = None, visible: Tensor | None = None
+    ) -> Tensor:
         x = x + self.attn(self.ln_1(x), past, visible)
         x = x + self.mlp(self.ln_2(x))
         return x
@@ -91,7 +93,9 @@ class Block(nn.Module):
 def positions(start: int, end: int, n_ctx: int, device: torch.device) -> Tensor:
     """Number the places of a text: (end - start,). Raises ValueError if one lies beyond n_ctx."""
     if end > n_ctx:
-        raise ValueError(f"position {end} is beyond the context of {n_ctx}: shorten the input.")
+        raise ValueError(
+            f"position {end} is beyond the context of {n_ctx}: shorten the input."
+        )
     return torch.arange(start, end, device=device)
 
 
@@ -107,17 +111,24 @@ class GPT(nn.Module):
         self.config = config
         self.wte = nn.Embedding(config.n_vocab, config.n_embd)
         self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
-        self.h = nn.ModuleList(Block(config.n_embd, config.n_head) for _ in range(config.n_layer))
+        self.h = nn.ModuleList(
+            Block(config.n_embd, config.n_head) for _ in range(config.n_layer)
+        )
         self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
         self.apply(init_weights)
         nn.init.normal_(self.wpe.weight, std=0.01)
 
     def hidden(
-        self, idx: Tensor, past: Sequence[Past] | None = None, visible: Tensor | None = None
+        self,
+        idx: Tensor,
+        past: Sequence[Past] | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:
         """Return the top of the residual stream, normalized: (B, T) -> (B, T, C)."""
         start = past[0].length if past else 0
-        place = positions(start, start + idx.size(1), self.config.n_ctx, idx.device)  # (T,)
+        place = positions(
+            start, start + idx.size(1), self.config.n_ctx, idx.device
+        )  # (T,)
         x: Tensor = self.wte(idx) + self.wpe(place)  # (B, T, C)
         for layer, block in enumerate(self.h):
             x = block(x, past[layer] if past else None, visible)

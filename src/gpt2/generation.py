@@ -24,7 +24,9 @@ class Sampling:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
-    keep_crossing: bool = True  # False: the released top-p, without the token that crosses p
+    keep_crossing: bool = (
+        True  # False: the released top-p, without the token that crosses p
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -32,9 +34,13 @@ class Sampling:
                 f"temperature = {self.temperature}: take 0 (greedy) or a number above."
             )
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k = {self.top_k}: keep 1 token or more, or None for all.")
+            raise ValueError(
+                f"top_k = {self.top_k}: keep 1 token or more, or None for all."
+            )
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p = {self.top_p}: take a share above 0 and up to 1, or None.")
+            raise ValueError(
+                f"top_p = {self.top_p}: take a share above 0 and up to 1, or None."
+            )
 
 
 GREEDY = Sampling(temperature=0)
@@ -78,7 +84,9 @@ def reshape_logits(logits: Tensor, sampling: Sampling) -> Tensor:
     return logits
 
 
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> Tensor:
+def choose(
+    logits: Tensor, sampling: Sampling, generator: torch.Generator | None = None
+) -> Tensor:
     """Choose one token a row: (B, V) -> (B,) ids.
 
     Drawn on the CPU, so that one seed means one text on every device.
@@ -118,7 +126,9 @@ def new_cache(model: GPT, batch: int = 1) -> list[LayerCache]:
     return [LayerCache(batch, config.n_head, config.n_ctx, like) for _ in model.h]
 
 
-def next_logits(model: GPT, idx: Tensor, cache: list[LayerCache] | None = None) -> Tensor:
+def next_logits(
+    model: GPT, idx: Tensor, cache: list[LayerCache] | None = None
+) -> Tensor:
     """Return the logits that follow the last token alone: (B, T) -> (B, n_vocab)."""
     return F.linear(model.hidden(idx, cache)[:, -1], model.wte.weight)
 
@@ -135,17 +145,25 @@ class OneRowLinear(nn.Linear):
         if x.numel() != n_in:
             return super().forward(x)
         n = gcd(n_out, 8)  # blocks
-        column = x.reshape(1, 1, n_in).mT.expand(n, n_in, 1)  # .mT: its strides choose the kernel
+        column = x.reshape(1, 1, n_in).mT.expand(
+            n, n_in, 1
+        )  # .mT: its strides choose the kernel
         blocks = self.weight.view(n, n_out // n, n_in)
-        return torch.baddbmm(self.bias.view(n, -1, 1), blocks, column).view(*x.shape[:-1], n_out)
+        return torch.baddbmm(self.bias.view(n, -1, 1), blocks, column).view(
+            *x.shape[:-1], n_out
+        )
 
 
 def for_one_row(module: nn.Module) -> nn.Module:
     """Return a module that shares every weight, with each large `nn.Linear` a `OneRowLinear`."""
     twin = copy(module)
-    if type(twin) is nn.Linear and twin.weight.numel() > 2**17:  # less is in the cache anyway
+    if (
+        type(twin) is nn.Linear and twin.weight.numel() > 2**17
+    ):  # less is in the cache anyway
         twin.__class__ = OneRowLinear
-    twin._modules = {name: child and for_one_row(child) for name, child in module._modules.items()}
+    twin._modules = {
+        name: child and for_one_row(child) for name, child in module._modules.items()
+    }
     return twin
 
 
@@ -167,14 +185,23 @@ def generate(
     """
     n_ctx, device = model.config.n_ctx, model.wte.weight.device
     if not 1 <= len(ids) <= n_ctx:
-        raise ValueError(f"a prompt of {len(ids)} tokens: give 1 to {n_ctx}, the context.")
-    model = cast(GPT, for_one_row(model)) if use_cache and device.type == "cpu" else model
+        raise ValueError(
+            f"a prompt of {len(ids)} tokens: give 1 to {n_ctx}, the context."
+        )
+    model = (
+        cast(GPT, for_one_row(model)) if use_cache and device.type == "cpu" else model
+    )
     window, cache = list(ids), new_cache(model) if use_cache else None
     for _ in range(n_new):
         if len(window) > n_ctx:
-            window, cache = window[-(n_ctx // 2 or 1) :], new_cache(model) if use_cache else None
+            window, cache = (
+                window[-(n_ctx // 2 or 1) :],
+                new_cache(model) if use_cache else None,
+            )
         n_seen = cache[0].length if cache else 0
-        idx = torch.tensor([window[n_seen:]], device=device)  # (1, T); with a cache T is 1 later
+        idx = torch.tensor(
+            [window[n_seen:]], device=device
+        )  # (1, T); with a cache T is 1 later
         token = int(choose(next_logits(model, idx, cache), sampling, generator))
         if token == stop:
             return

@@ -28,7 +28,9 @@ def encode_words(text: str, vocabulary: Collection[bytes]) -> list[bytes]:
     return tokens
 
 
-def histories(document: Sequence[bytes], order: int) -> Iterator[tuple[tuple[bytes, ...], bytes]]:
+def histories(
+    document: Sequence[bytes], order: int
+) -> Iterator[tuple[tuple[bytes, ...], bytes]]:
     """Pair each token of a document, and its END, with its last 0, 1, ..., order - 1 tokens.
 
     Before the first token stands END, and before that nothing: no history crosses documents.
@@ -48,10 +50,16 @@ class NGram:
 
     def __init__(self, order: int, vocabulary: Iterable[bytes]) -> None:
         if order < 1:
-            raise ValueError(f"order = {order}: an n-gram needs an order of at least 1.")
+            raise ValueError(
+                f"order = {order}: an n-gram needs an order of at least 1."
+            )
         self.order = order
-        self.vocabulary = dict.fromkeys([*vocabulary, END])  # a set that keeps its order
-        self.counts: defaultdict[tuple[bytes, ...], Counter[bytes]] = defaultdict(Counter)
+        self.vocabulary = dict.fromkeys(
+            [*vocabulary, END]
+        )  # a set that keeps its order
+        self.counts: defaultdict[tuple[bytes, ...], Counter[bytes]] = defaultdict(
+            Counter
+        )
         self.totals: Counter[tuple[bytes, ...]] = Counter()
 
     def learn(self, document: Sequence[bytes]) -> None:
@@ -66,7 +74,9 @@ class NGram:
         p = 1 / len(self.vocabulary)
         for length in range(min(self.order - 1, len(history)) + 1):
             recent = tuple(history[len(history) - length :])
-            if recent not in self.totals:  # never seen, so no longer history was seen either
+            if (
+                recent not in self.totals
+            ):  # never seen, so no longer history was seen either
                 break
             seen = self.counts[recent]
             p = (seen[token] + len(seen) * p) / (self.totals[recent] + len(seen))
@@ -77,10 +87,14 @@ def check_tokens(tokens: Iterable[bytes], vocabulary: Collection[bytes]) -> None
     """Raise ValueError if a token inside a document is END or not in the vocabulary."""
     for token in tokens:
         if token == END or token not in vocabulary:
-            raise ValueError(f"token {token!r} cannot stand in a document: encode the text first.")
+            raise ValueError(
+                f"token {token!r} cannot stand in a document: encode the text first."
+            )
 
 
-def log_probability(model: NGram, tokens: Sequence[bytes], prompt: Sequence[bytes] = ()) -> float:
+def log_probability(
+    model: NGram, tokens: Sequence[bytes], prompt: Sequence[bytes] = ()
+) -> float:
     """Return ln p(tokens | prompt) in nats, by the chain rule; the prompt opens a document.
 
     For a whole document let the tokens end with END. Raises ValueError for an unknown token.
@@ -131,7 +145,9 @@ def entropy(distribution: Iterable[float]) -> float:
     """
     p = list(distribution)
     if min(p, default=-1) < 0 or not math.isclose(math.fsum(p), 1, abs_tol=1e-9):
-        raise ValueError(f"not a distribution: {len(p)} numbers that sum to {math.fsum(p)}, not 1.")
+        raise ValueError(
+            f"not a distribution: {len(p)} numbers that sum to {math.fsum(p)}, not 1."
+        )
     return -math.fsum(x * math.log(x) for x in p if x > 0)
 
 
@@ -149,7 +165,10 @@ def sample_token(model: NGram, history: Sequence[bytes], rng: random.Random) -> 
 
 
 def write_document(
-    model: NGram, rng: random.Random, prompt: Sequence[bytes] = (), max_tokens: int = 200
+    model: NGram,
+    rng: random.Random,
+    prompt: Sequence[bytes] = (),
+    max_tokens: int = 200,
 ) -> str:
     """Continue the prompt, token by token, until END or max_tokens; return prompt and all."""
     tokens = [END, *prompt]

@@ -18,13 +18,19 @@ from gpt2.tokenizer import Tokenizer
 GAP = "___"  # where a prompt leaves out a word that is to be chosen
 
 
-def with_examples(prompt: str, examples: Sequence[tuple[str, str]], separator: str = " = ") -> str:
+def with_examples(
+    prompt: str, examples: Sequence[tuple[str, str]], separator: str = " = "
+) -> str:
     """Put example pairs before a prompt, a line each, as in section 3.7 of the paper."""
-    return "\n".join([*(f"{left}{separator}{right}" for left, right in examples), prompt])
+    return "\n".join(
+        [*(f"{left}{separator}{right}" for left, right in examples), prompt]
+    )
 
 
 @torch.inference_mode()
-def complete_rows(model: GPT, idx: Tensor, n_new: int, ends: Sequence[int] = ()) -> Tensor:
+def complete_rows(
+    model: GPT, idx: Tensor, n_new: int, ends: Sequence[int] = ()
+) -> Tensor:
     """Continue rows of one length greedily, with a cache: (B, T) -> (B, n), n <= n_new.
 
     Stops early once every row has written one of the tokens in `ends`.
@@ -41,7 +47,9 @@ def complete_rows(model: GPT, idx: Tensor, n_new: int, ends: Sequence[int] = ())
     return torch.cat(new, dim=1)
 
 
-def complete(model: GPT, tokenizer: Tokenizer, prompts: Sequence[str], n_new: int) -> list[str]:
+def complete(
+    model: GPT, tokenizer: Tokenizer, prompts: Sequence[str], n_new: int
+) -> list[str]:
     """Write the greedy continuation of each prompt, up to the end of its line.
 
     Prompts of one length run as one batch: no padding, so none that could be attended to.
@@ -83,15 +91,21 @@ def log_likelihoods(
         for start, end in zip(starts, ends, strict=True)
     ]
     if (longest := max(map(len, rows))) >= model.config.n_ctx:
-        raise ValueError(f"{longest} tokens do not fit into n_ctx = {model.config.n_ctx}.")
+        raise ValueError(
+            f"{longest} tokens do not fit into n_ctx = {model.config.n_ctx}."
+        )
     x, y = pad_rows(rows, tokenizer.end_of_text, model.config.n_ctx)  # (N, T) each
     for row, (start, ids) in enumerate(zip(skipped, rows, strict=True)):
         y[row, :start] = IGNORE
         y[row, len(ids) :] = IGNORE  # what follows the end is another question
     asked = (y != IGNORE).to(device)  # (N, T)
-    logits = F.linear(model.hidden(x.to(device))[asked], model.wte.weight)  # (K, n_vocab)
+    logits = F.linear(
+        model.hidden(x.to(device))[asked], model.wte.weight
+    )  # (K, n_vocab)
     losses = F.cross_entropy(logits, y.to(device)[asked], reduction="none")  # (K,)
-    return -torch.zeros(len(rows), device=device).index_add(0, asked.nonzero()[:, 0], losses)
+    return -torch.zeros(len(rows), device=device).index_add(
+        0, asked.nonzero()[:, 0], losses
+    )
 
 
 def choose_candidates(
@@ -112,7 +126,9 @@ def choose_candidates(
         for word in words:
             start, end = (before + word, rest) if partial else (before, word + rest)
             starts.append(start.rstrip())
-            ends.append(start[len(start.rstrip()) :] + end)  # a space belongs to the next token
+            ends.append(
+                start[len(start.rstrip()) :] + end
+            )  # a space belongs to the next token
     scores = iter(log_likelihoods(model, tokenizer, starts, ends).tolist())
     return [max([(next(scores), word) for word in words])[1] for words in candidates]
 
@@ -140,12 +156,16 @@ def slot_accuracy(summaries: Sequence[str], references: Sequence[str]) -> np.nda
     return np.array(scores)
 
 
-def bootstrap(scores: np.ndarray, n_resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bootstrap(
+    scores: np.ndarray, n_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """Return the 95 % interval of the mean, by drawing as many items again, with replacement.
 
     Source: Efron and Tibshirani 1993, chapter 13 (percentiles).
     """
-    draws = np.random.default_rng(seed).integers(len(scores), size=(n_resamples, len(scores)))
+    draws = np.random.default_rng(seed).integers(
+        len(scores), size=(n_resamples, len(scores))
+    )
     low, high = np.percentile(scores[draws].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
 
@@ -163,7 +183,11 @@ class Guess:
 
 @torch.inference_mode()
 def ask(
-    model: GPT, tokenizer: Tokenizer, prompt: str, n_new: int = 24, n_candidates: int = 4
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompt: str,
+    n_new: int = 24,
+    n_candidates: int = 4,
 ) -> Iterator[Guess]:
     """Go on with a prompt, greedily, to the end of its line; yield each token with its rivals.
 
@@ -172,7 +196,9 @@ def ask(
     ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
     idx, cache = torch.tensor([ids], device=model.wte.weight.device), new_cache(model)
     for _ in range(n_new):
-        p, best = next_logits(model, idx, cache)[0].softmax(dim=-1).topk(n_candidates)  # (n,) each
+        p, best = (
+            next_logits(model, idx, cache)[0].softmax(dim=-1).topk(n_candidates)
+        )  # (n,) each
         texts = [tokenizer.decode([i]) for i in best.tolist()]
         if best[0] == tokenizer.end_of_text or texts[0] == "\n":
             return

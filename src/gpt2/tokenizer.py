@@ -1,17 +1,19 @@
 """Tokens: byte-level byte-pair encoding, trained here or exactly GPT-2's. Chapter 2."""
 
 import codecs
+import errno
 import heapq
 import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from hashlib import sha256
 from importlib.util import find_spec
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import regex
 
@@ -42,7 +44,9 @@ def bytes_to_unicode() -> dict[int, str]:
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in printable]
-    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
+    return {b: chr(b) for b in printable} | {
+        b: chr(256 + i) for i, b in enumerate(others)
+    }
 
 
 def count_pieces(texts: Iterable[str]) -> Counter[str]:
@@ -185,13 +189,19 @@ class Codec:
         self.n_vocab = len(self.vocab)
         self.end_of_text = self.vocab[END_OF_TEXT.encode()]
         ranks = {pair: rank for rank, pair in enumerate(merges)}
-        self.encode_piece = lru_cache(maxsize=65536)(partial(encode_piece, ranks, self.vocab))
+        self.encode_piece = lru_cache(maxsize=65536)(
+            partial(encode_piece, ranks, self.vocab)
+        )
 
-    def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
+    def encode(
+        self, text: str, allowed_special: Collection[str] = frozenset()
+    ) -> list[int]:
         """Return the ids; `<|endoftext|>` is ordinary text unless allowed_special holds it."""
         ids: list[int] = []
         for part in split_special(text, allowed_special):
-            ids.extend(chain.from_iterable(map(self.encode_piece, PATTERN.findall(part))))
+            ids.extend(
+                chain.from_iterable(map(self.encode_piece, PATTERN.findall(part)))
+            )
             ids.append(self.end_of_text)
         del ids[-1]  # one fewer than parts
         return ids
@@ -205,7 +215,9 @@ def token_bytes(tokens: Mapping[int, bytes], ids: Iterable[int]) -> Iterator[byt
     """Look up the bytes of each token. Raises ValueError that names an id out of range."""
     for i in map(int, ids):
         if i not in tokens:
-            raise ValueError(f"token id {i} is not in the vocabulary of 0 to {len(tokens) - 1}.")
+            raise ValueError(
+                f"token id {i} is not in the vocabulary of 0 to {len(tokens) - 1}."
+            )
         yield tokens[i]
 
 
@@ -250,7 +262,9 @@ def parse_tables(
     """
     to_byte = {char: b for b, char in bytes_to_unicode().items()}
     vocab = {bytes(to_byte[char] for char in token): i for token, i in ids.items()}
-    split = ([bytes(to_byte[char] for char in token) for token in pair] for pair in pairs)
+    split = (
+        [bytes(to_byte[char] for char in token) for token in pair] for pair in pairs
+    )
     merges = [(left, right) for left, right in split]
     if differ := set(vocab) ^ set(build_vocab(merges)):
         token = min(differ, key=lambda token: (len(token), token))
@@ -264,7 +278,9 @@ def parse_tables(
     return merges, vocab
 
 
-def read_published(encoder: Path, bpe: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
+def read_published(
+    encoder: Path, bpe: Path
+) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
     """Read GPT-2's two files. Raises ValueError that names them if they are something else."""
     try:
         version, *lines = bpe.read_text(encoding="utf-8").rstrip("\n").split("\n")
@@ -273,7 +289,9 @@ def read_published(encoder: Path, bpe: Path) -> tuple[list[tuple[bytes, bytes]],
         ids = json.loads(encoder.read_text(encoding="utf-8"))
         return parse_tables(ids, (line.split(" ") for line in lines))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{encoder} and {bpe} are no tokenizer of GPT-2's: {error!r}") from error
+        raise ValueError(
+            f"{encoder} and {bpe} are no tokenizer of GPT-2's: {error!r}"
+        ) from error
 
 
 def read_library(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
@@ -283,12 +301,21 @@ def read_library(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int
         model, splitter = saved["model"], saved["pre_tokenizer"] or {}
         kind = model["type"], splitter.get("type"), splitter.get("add_prefix_space")
         if kind != ("BPE", "ByteLevel", False) or saved["normalizer"]:
-            raise ValueError("it is no byte-level BPE without normalizer and prefix space")
-        ids = model["vocab"] | {added["content"]: added["id"] for added in saved["added_tokens"]}
-        pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"])
+            raise ValueError(
+                "it is no byte-level BPE without normalizer and prefix space"
+            )
+        ids = model["vocab"] | {
+            added["content"]: added["id"] for added in saved["added_tokens"]
+        }
+        pairs = (
+            pair.split(" ") if isinstance(pair, str) else pair
+            for pair in model["merges"]
+        )
         return parse_tables(ids, pairs)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be used as a tokenizer.json: {error!r}") from error
+        raise ValueError(
+            f"{path} cannot be used as a tokenizer.json: {error!r}"
+        ) from error
 
 
 def read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
@@ -299,7 +326,9 @@ def read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]
     if missing and (path / "tokenizer.json").is_file():
         return read_library(path / "tokenizer.json")
     if missing:
-        raise FileNotFoundError(f"{path} lacks {' and '.join(missing)}, and has no tokenizer.json.")
+        raise FileNotFoundError(
+            f"{path} lacks {' and '.join(missing)}, and has no tokenizer.json."
+        )
     return read_published(path / "encoder.json", path / "vocab.bpe")
 
 
@@ -330,13 +359,27 @@ def find_gpt2() -> dict[str, Path]:
     return paths
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file that is either the old one or whole: a temporary file takes its place."""
+@contextmanager
+def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary neighbor that becomes `path` on success and is removed on any failure.
+
+    mode is "wb" for bytes or "w" for UTF-8 text. Makes the folder. Raises OSError that
+    says what to do if the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
+        with open(temporary, mode, encoding=encoding, newline=newline) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # on the disk before the old file is given up
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        cure = "the disk is full, nothing was kept: free some space or choose another folder"
+        raise OSError(errno.ENOSPC, cure, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -362,9 +405,14 @@ class Tokenizer(Codec):
     def save(self, folder: str | Path) -> None:
         """Write encoder.json and vocab.bpe in the published format."""
         ids = {to_published(token): i for token, i in self.vocab.items()}
-        pairs = (f"{to_published(left)} {to_published(right)}\n" for left, right in self.merges)
-        write_atomic(Path(folder) / "encoder.json", json.dumps(ids))
-        write_atomic(Path(folder) / "vocab.bpe", "#version: 0.2\n" + "".join(pairs))
+        pairs = (
+            f"{to_published(left)} {to_published(right)}\n"
+            for left, right in self.merges
+        )
+        with atomic_file(Path(folder) / "encoder.json", "w") as file:
+            json.dump(ids, file)
+        with atomic_file(Path(folder) / "vocab.bpe", "w") as file:
+            file.writelines(["#version: 0.2\n", *pairs])
 
     encode_stream = stream_encode
     decode_stream = stream_decode

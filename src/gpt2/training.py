@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -18,9 +17,17 @@ from tqdm import tqdm
 
 from gpt2.data import IGNORE, Batch, Batches, check_ids
 from gpt2.decoder import GPT, GPTConfig
+from gpt2.tokenizer import atomic_file
 
 CHECKPOINT = "checkpoint.safetensors"
-COLUMNS = ("step", "loss", "grad_norm", "learning_rate", "tokens_per_second", "validation")
+COLUMNS = (
+    "step",
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "tokens_per_second",
+    "validation",
+)
 
 
 @dataclass(frozen=True)
@@ -43,14 +50,27 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision {self.precision!r}: take 'float32' or 'bfloat16'.")
-        for name in ("n_steps", "accumulate", "log_every", "save_every", "clip", "learning_rate"):
+            raise ValueError(
+                f"precision {self.precision!r}: take 'float32' or 'bfloat16'."
+            )
+        for name in (
+            "n_steps",
+            "accumulate",
+            "log_every",
+            "save_every",
+            "clip",
+            "learning_rate",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0.")
         if not 0 <= self.n_warmup < self.n_steps:
-            raise ValueError(f"n_warmup = {self.n_warmup}: take 0 to {self.n_steps - 1}.")
+            raise ValueError(
+                f"n_warmup = {self.n_warmup}: take 0 to {self.n_steps - 1}."
+            )
         if not 0 <= self.min_learning_rate <= self.learning_rate:
-            raise ValueError(f"min_learning_rate = {self.min_learning_rate} is not below the peak.")
+            raise ValueError(
+                f"min_learning_rate = {self.min_learning_rate} is not below the peak."
+            )
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -77,7 +97,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """Part matrices and embeddings, which decay, from biases and LayerNorms, which do not."""
     parameters = list(model.parameters())
     return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {
+            "params": [p for p in parameters if p.dim() >= 2],
+            "weight_decay": weight_decay,
+        },
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
 
@@ -85,7 +108,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def new_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Make AdamW over both groups, in one fused kernel. Source: Loshchilov and Hutter 2019."""
     groups = parameter_groups(model, config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=config.betas, fused=True
+    )
 
 
 def backward(model: GPT, batches: list[Batch], precision: str) -> tuple[Tensor, int]:
@@ -98,8 +123,12 @@ def backward(model: GPT, batches: list[Batch], precision: str) -> tuple[Tensor, 
     loss = torch.zeros((), device=device)
     for (x, y), count in zip(batches, counts, strict=True):
         check_ids(x.numpy(), model.config.n_vocab)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            part = next_token_loss(model(x.to(device)), y.to(device)) * (count / sum(counts))
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=precision == "bfloat16"
+        ):
+            part = next_token_loss(model(x.to(device)), y.to(device)) * (
+                count / sum(counts)
+            )
         part.backward()  # type: ignore[no-untyped-call]  # adds to the gradients so far
         loss += part.detach()
     return loss, sum(counts)
@@ -122,7 +151,9 @@ def train_step(
     first = step * config.accumulate
     optimizer.zero_grad(set_to_none=True)
     loss, n_targets = backward(
-        model, [batches.batch(first + i) for i in range(config.accumulate)], config.precision
+        model,
+        [batches.batch(first + i) for i in range(config.accumulate)],
+        config.precision,
     )
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
@@ -147,7 +178,9 @@ def evaluate(model: GPT, batches: Batches, n_batches: int | None = None) -> floa
     return total / n_targets
 
 
-def checkpoint_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def checkpoint_tensors(
+    model: GPT, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
     """Name all that a run changes: weights, AdamW's memory of each, the random generators."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, p in model.named_parameters():
@@ -160,7 +193,11 @@ def checkpoint_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str
 
 
 def save_checkpoint(
-    path: Path, model: GPT, optimizer: torch.optim.Optimizer, step: int, config: TrainingConfig
+    path: Path,
+    model: GPT,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    config: TrainingConfig,
 ) -> None:
     """Replace the file at path by the run after `step` steps: all of it, or nothing.
 
@@ -168,36 +205,40 @@ def save_checkpoint(
     """
     parts = {"step": step, "model": asdict(model.config), "training": asdict(config)}
     header = {name: json.dumps(value) for name, value in parts.items()}
-    fresh = path.with_name(path.name + ".tmp")  # same folder: a rename is then atomic
     try:
-        save_file(checkpoint_tensors(model, optimizer), fresh, header)
-        with fresh.open("rb+") as file:
-            os.fsync(file.fileno())  # on the disk before the rename, even if the power goes
-        os.replace(fresh, path)
+        with atomic_file(path) as file:
+            save_file(checkpoint_tensors(model, optimizer), file.name, header)
     except (OSError, SafetensorError) as error:
-        fresh.unlink(missing_ok=True)
         raise OSError(
             f"cannot write {path}: {error}. The checkpoint before it is whole: make room, "
             "then resume."
         ) from error
 
 
-def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_checkpoint(
+    path: Path, prefix: str = ""
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return a checkpoint's header and those tensors whose names start with prefix.
 
     Raises FileNotFoundError, or ValueError for a file that is no checkpoint.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: train first, or name another folder.")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: train first, or name another folder."
+        )
     try:
         with safe_open(path, framework="pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            header = {
+                key: json.loads(value) for key, value in (file.metadata() or {}).items()
+            }
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint: {error}.") from error
     if not header.keys() >= {"step", "model", "training"}:
-        raise ValueError(f"{path} is a safetensors file, but no checkpoint of this trainer.")
+        raise ValueError(
+            f"{path} is a safetensors file, but no checkpoint of this trainer."
+        )
     return header, tensors
 
 
@@ -210,14 +251,26 @@ def load_checkpoint(
     """
     header, tensors = read_checkpoint(path)
     saved = header["model"] | header["training"]
-    asked = json.loads(json.dumps(asdict(model.config) | asdict(config)))  # tuples become lists
+    asked = json.loads(
+        json.dumps(asdict(model.config) | asdict(config))
+    )  # tuples become lists
     if differ := [k for k in asked if saved.get(k) != asked[k]]:
         knobs = ", ".join(f"{k} = {saved.get(k)} (not {asked[k]})" for k in differ)
-        raise ValueError(f"{path} is of another configuration, with {knobs}: use its own.")
-    model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
+        raise ValueError(
+            f"{path} is of another configuration, with {knobs}: use its own."
+        )
+    model.load_state_dict(
+        {name: tensors[f"model.{name}"] for name in model.state_dict()}
+    )
     for name, p in model.named_parameters():
-        keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{name}.{k}" in tensors]
-        optimizer.state[p] = {k: tensors[f"optimizer.{name}.{k}"].to(p.device) for k in keys}
+        keys = [
+            k
+            for k in ("step", "exp_avg", "exp_avg_sq")
+            if f"optimizer.{name}.{k}" in tensors
+        ]
+        optimizer.state[p] = {
+            k: tensors[f"optimizer.{name}.{k}"].to(p.device) for k in keys
+        }
     torch.set_rng_state(tensors["rng.cpu"])
     if model.wte.weight.is_cuda and "rng.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng.cuda"])
@@ -229,11 +282,15 @@ def load_model(folder: str | Path) -> GPT:
     path = Path(folder) / CHECKPOINT if Path(folder).is_dir() else Path(folder)
     header, tensors = read_checkpoint(path, "model.")
     model = GPT(GPTConfig(**header["model"]))
-    model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items()})
+    model.load_state_dict(
+        {name.removeprefix("model."): t for name, t in tensors.items()}
+    )
     return model.eval()
 
 
-def open_run(model: GPT, config: TrainingConfig, folder: Path, resume: bool) -> tuple[Any, int]:
+def open_run(
+    model: GPT, config: TrainingConfig, folder: Path, resume: bool
+) -> tuple[Any, int]:
     """Make ready to train; return the optimizer and the number of steps already made.
 
     Raises FileExistsError rather than write over a run. A new run is saved at once: a disk that
@@ -245,7 +302,9 @@ def open_run(model: GPT, config: TrainingConfig, folder: Path, resume: bool) -> 
     if resume:
         return optimizer, load_checkpoint(path, model, optimizer, config)
     if path.exists():
-        raise FileExistsError(f"{folder} holds a run already: resume it, or use another folder.")
+        raise FileExistsError(
+            f"{folder} holds a run already: resume it, or use another folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, model, optimizer, 0, config)
     return optimizer, 0
@@ -265,12 +324,10 @@ def open_metrics(path: Path, start: int) -> None:
     Rows after it belong to steps that a kill has undone: they are made, and written, again.
     """
     rows = read_metrics(path) if start and path.exists() else []
-    fresh = path.with_name(path.name + ".tmp")
-    with fresh.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+    with atomic_file(path, "w") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row for row in rows if row["step"] <= start)
-    os.replace(fresh, path)
 
 
 def add_metrics(path: Path, row: dict[str, float], bar: tqdm) -> None:
@@ -281,7 +338,12 @@ def add_metrics(path: Path, row: dict[str, float], bar: tqdm) -> None:
 
 
 def measure(
-    step: int, config: TrainingConfig, loss: Tensor, grad_norm: Tensor, n_tokens: int, since: float
+    step: int,
+    config: TrainingConfig,
+    loss: Tensor,
+    grad_norm: Tensor,
+    n_tokens: int,
+    since: float,
 ) -> dict[str, float]:
     """Read off the numbers of a step for metrics.csv; here the CPU waits for the GPU.
 
@@ -294,7 +356,9 @@ def measure(
         )
     rate, speed = learning_rate(step - 1, config), n_tokens / (perf_counter() - since)
     values = (step, float(loss), float(grad_norm), rate, round(speed))
-    return dict(zip(COLUMNS, values, strict=False))  # the last column, validation, comes later
+    return dict(
+        zip(COLUMNS, values, strict=False)
+    )  # the last column, validation, comes later
 
 
 def train(
@@ -315,9 +379,13 @@ def train(
     optimizer, start = open_run(model, config, folder, resume)
     open_metrics(folder / "metrics.csv", start)
     clock, logged = perf_counter(), start
-    with tqdm(total=config.n_steps, initial=start, unit="step", disable=not progress) as bar:
+    with tqdm(
+        total=config.n_steps, initial=start, unit="step", disable=not progress
+    ) as bar:
         for step in range(start + 1, config.n_steps + 1):
-            loss, norm, n_targets = train_step(model, optimizer, batches, step - 1, config)
+            loss, norm, n_targets = train_step(
+                model, optimizer, batches, step - 1, config
+            )
             bar.update()
             saving = step % config.save_every == 0 or step == config.n_steps
             if not saving and step % config.log_every:

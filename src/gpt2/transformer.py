@@ -40,7 +40,9 @@ def sinusoids(n_ctx: int, n_embd: int, device: torch.device | None = None) -> Te
     place = torch.arange(n_ctx, device=device)[:, None]  # (T, 1)
     power = torch.arange(0, n_embd, 2, device=device) / n_embd  # (C / 2,)
     angle = place / 10000**power  # (T, C / 2), radians
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (T, C): sin, cos, sin ...
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(
+        1
+    )  # (T, C): sin, cos, sin ...
 
 
 class CrossAttention(nn.Module):
@@ -52,7 +54,9 @@ class CrossAttention(nn.Module):
     def __init__(self, n_embd: int, n_head: int) -> None:
         super().__init__()
         self.n_head = n_head
-        self.c_attn = nn.Linear(n_embd, 3 * n_embd)  # queries, keys and values, in this order
+        self.c_attn = nn.Linear(
+            n_embd, 3 * n_embd
+        )  # queries, keys and values, in this order
         self.c_proj = nn.Linear(n_embd, n_embd)
 
     def heads(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,7 +64,11 @@ class CrossAttention(nn.Module):
         C, weight, bias = x.size(-1), self.c_attn.weight, self.c_attn.bias
         q = F.linear(x, weight[:C], bias[:C])  # (B, T, C)
         k, v = F.linear(memory, weight[C:], bias[C:]).chunk(2, dim=-1)  # (B, S, C) each
-        return split_heads(q, self.n_head), split_heads(k, self.n_head), split_heads(v, self.n_head)
+        return (
+            split_heads(q, self.n_head),
+            split_heads(k, self.n_head),
+            split_heads(v, self.n_head),
+        )
 
     def forward(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
         q, k, v = self.heads(x, memory)
@@ -109,7 +117,9 @@ def init_glorot(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)  # times sqrt(C): 1
+        nn.init.normal_(
+            module.weight, std=module.embedding_dim**-0.5
+        )  # times sqrt(C): 1
 
 
 class Transformer(nn.Module):
@@ -136,7 +146,9 @@ class Transformer(nn.Module):
 
     def decode(self, target: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
         """Score what follows each target token: (B, T) -> (B, T, n_vocab)."""
-        x = embed(target, self.wte)  # its padding stands at the end: no token sees that far
+        x = embed(
+            target, self.wte
+        )  # its padding stands at the end: no token sees that far
         for block in self.decoder:
             x = block(x, memory, visible)
         return F.linear(x, self.wte.weight)
@@ -145,7 +157,9 @@ class Transformer(nn.Module):
         return self.decode(target, *self.encode(source))
 
 
-def smoothed_loss(logits: Tensor, targets: Tensor, pad: int, epsilon: float = 0.1) -> Tensor:
+def smoothed_loss(
+    logits: Tensor, targets: Tensor, pad: int, epsilon: float = 0.1
+) -> Tensor:
     """Return the mean cross-entropy with smoothed targets, in nats: (B, T, V), (B, T) -> ().
 
     The target is 1 - epsilon on the true token plus epsilon / V on every token. Padding is left
@@ -192,7 +206,9 @@ class SentencePairs:
 
     def group(self, epoch: int) -> list[list[Pair]]:
         """Put the pairs of an epoch into batches, and the batches into a seeded order."""
-        shuffled = [self.pairs[i] for i in epoch_order(len(self.pairs), self.seed, epoch)]
+        shuffled = [
+            self.pairs[i] for i in epoch_order(len(self.pairs), self.seed, epoch)
+        ]
         by_length = sorted(shuffled, key=lambda pair: len(pair[0]))
         starts = epoch_order(self.n_batches, self.seed, epoch) * self.batch_size
         return [by_length[i : i + self.batch_size] for i in starts]
@@ -204,11 +220,17 @@ class SentencePairs:
 
 def new_optimizer(model: nn.Module) -> torch.optim.Adam:
     """Make Adam as in Vaswani et al. 2017, section 5.3; its rate is set at each step."""
-    return torch.optim.Adam(model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True)
+    return torch.optim.Adam(
+        model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True
+    )
 
 
 def train_step(
-    model: Transformer, optimizer: torch.optim.Adam, batch: Batch, rate: float, epsilon: float = 0.1
+    model: Transformer,
+    optimizer: torch.optim.Adam,
+    batch: Batch,
+    rate: float,
+    epsilon: float = 0.1,
 ) -> Tensor:
     """Move the weights once; return the smoothed loss before it. All target tokens at once."""
     optimizer.param_groups[0]["lr"] = rate
@@ -240,7 +262,9 @@ def greedy_search(model: Transformer, source: Tensor, n_new: int) -> Tensor:
     done = torch.zeros_like(target[:, 0], dtype=torch.bool)  # (B,)
     for _ in range(n_new):
         token = model.decode(target, memory, visible)[:, -1].argmax(dim=-1)  # (B,)
-        target = torch.cat([target, token.masked_fill(done, pad)[:, None]], dim=1)  # (B, T + 1)
+        target = torch.cat(
+            [target, token.masked_fill(done, pad)[:, None]], dim=1
+        )  # (B, T + 1)
         done |= token == end
         if done.all():
             break
@@ -269,7 +293,9 @@ def beam_search(
     log_p = torch.zeros(1, device=source.device)  # (n,)
     found: list[tuple[float, list[int]]] = []
     for length in range(1, n_new + 1):
-        logits = model.decode(live, memory.expand(len(live), -1, -1), visible)[:, -1]  # (n, V)
+        logits = model.decode(live, memory.expand(len(live), -1, -1), visible)[
+            :, -1
+        ]  # (n, V)
         total = log_p[:, None] + logits.log_softmax(dim=-1)  # (n, V)
         log_p, place = total.flatten().topk(min(width - len(found), total.numel()))
         parent, token = place // total.size(1), place % total.size(1)
@@ -283,7 +309,9 @@ def beam_search(
     return sorted(found, reverse=True)
 
 
-def encode_source(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+def encode_source(
+    model: Transformer, tokenizer: Tokenizer, texts: Sequence[str]
+) -> Tensor:
     """Lay sentences out as a batch of sources, on the model's device: (B, S)."""
     pairs: list[Pair] = [(tokenizer.encode(text), []) for text in texts]
     source, _ = pad_pairs(pairs, model.config.end, model.config.pad)
