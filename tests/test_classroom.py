@@ -239,7 +239,7 @@ def checked(tmp_path, monkeypatch, capsys):
     def run(notebook, seconds=120):
         path = tmp_path / "mine.ipynb"
         path.write_text(notebook if isinstance(notebook, str) else nbformat.writes(notebook))
-        monkeypatch.setattr(checking, "CELL_SECONDS", seconds)
+        monkeypatch.setattr(checking, "CHECKED_CELL_SECONDS", seconds)
         before = (path.read_bytes(), path.stat().st_mtime_ns)
         try:
             return checking.check(str(path)), capsys.readouterr().out
@@ -337,7 +337,7 @@ def test_a_verdict_tells_an_unwritten_answer_from_a_failing_one(answer, says):
     namespace = {}
     exec(cells[1].source, namespace)
     found = exercises(nbformat.v4.new_notebook(cells=cells))[0]
-    assert says in " ".join(str(checking.judge(found, namespace)).split())
+    assert says in " ".join(str(checking.progress(found, namespace)).split())
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"cells": 3}', "\x00"])
@@ -352,7 +352,7 @@ def test_check_names_what_is_not_there(tmp_path, checked):
     with pytest.raises(ValueError, match="has no exercises: name a notebook of exercises/"):
         checked(new_notebook(cells=[new_code_cell("1")]))
     [exercise] = exercises(new_notebook(cells=exercise_notebook("f1 = int").cells[:3]))
-    assert "its test cell is gone" in checking.judge(exercise, {}).why
+    assert "its test cell is gone" in checking.progress(exercise, {}).why
 
 
 # --- Grading, marks, feedback, export: one class, in the order of a week ------------------------

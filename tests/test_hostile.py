@@ -1157,7 +1157,7 @@ def test_an_ordinary_user_gets_the_same_walls(monkeypatch):
     started, *networks, processes = run.stdout.split("\n")[:-1]
     assert started == "started as 65534", run
     assert networks[2:] == ["lo"], run
-    assert int(processes) <= sandbox.LIMITS["nproc"] + 2, run
+    assert int(processes) <= sandbox.PROCESS_LIMITS["nproc"] + 2, run
     assert (private / "out").read_text() == "out\n"
     for complaint in (f"{ROOT}", "Read-only file system", "fork"):
         assert complaint in run.stderr, run

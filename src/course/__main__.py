@@ -123,7 +123,7 @@ def run_models(options: argparse.Namespace) -> int:
 
     if not options.check:
         models.train_all()
-        models.collect()
+        models.gather()
         models.write_card()
     wrong = models.check_card()
     print("\n".join([f"the card should say: {line}" for line in wrong] or [models.card()]))

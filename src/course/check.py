@@ -16,15 +16,14 @@ import nbformat
 from nbformat import NotebookNode
 
 from course.chapters import ROOT, find
-from course.exercises import Exercise, exercises, grade_id, path_of, role
+from course.exercises import CODE_STUB, TEXT_STUB, Exercise, exercises, grade_id, path_of, role
 from course.notebooks import read_notebook
 
-CELL_SECONDS = 120
-STUB = "YOUR ANSWER HERE"
+CHECKED_CELL_SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Progress:
     """What became of one exercise: "passes", "fails", "not answered", or what else it needs."""
 
     exercise: Exercise
@@ -83,7 +82,7 @@ def unfinished(exercise: Exercise) -> str:
 
 def is_stub(node: ast.stmt) -> bool:
     """Say whether a statement is the `raise NotImplementedError()` of a stub."""
-    return isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node)
+    return isinstance(node, ast.Raise) and CODE_STUB in ast.unparse(node)
 
 
 def is_text(node: ast.stmt) -> bool:
@@ -91,10 +90,10 @@ def is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def judge(exercise: Exercise, namespace: dict[str, Any]) -> Verdict:
+def progress(exercise: Exercise, namespace: dict[str, Any]) -> Progress:
     """Run the tests of an exercise on what the namespace defines now."""
     if not exercise.having("test") and not exercise.having("written"):
-        return Verdict(
+        return Progress(
             exercise, "fails", "its test cell is gone: take a fresh copy of the notebook"
         )
     for cell in exercise.having("test"):
@@ -103,35 +102,35 @@ def judge(exercise: Exercise, namespace: dict[str, Any]) -> Verdict:
                 exec(compile(cell.source, f"<{grade_id(cell)}>", "exec"), namespace)
         except NotImplementedError as error:
             if str(error):  # PyTorch's own, about a type that it does not serve
-                return Verdict(exercise, "fails", in_words(error, exercise))
+                return Progress(exercise, "fails", in_words(error, exercise))
             if name := unfinished(exercise):
                 why = f"`raise NotImplementedError()` still stands in `{name}`: delete that line"
-                return Verdict(exercise, "fails", why)
-            return Verdict(exercise, "not answered yet")
+                return Progress(exercise, "fails", why)
+            return Progress(exercise, "not answered yet")
         except SystemExit:
-            return Verdict(exercise, "fails", "your code calls exit(); return a value instead")
+            return Progress(exercise, "fails", "your code calls exit(); return a value instead")
         except Exception as error:
-            return Verdict(exercise, "fails", in_words(error, exercise))
+            return Progress(exercise, "fails", in_words(error, exercise))
     written = exercise.having("written")
-    if any(STUB in cell.source or not cell.source.strip() for cell in written):
-        return Verdict(exercise, "passes its tests; your written answer is still to come")
+    if any(TEXT_STUB in cell.source or not cell.source.strip() for cell in written):
+        return Progress(exercise, "passes its tests; your written answer is still to come")
     if written:
-        return Verdict(exercise, "passes its tests; a person reads your written answer")
-    return Verdict(exercise, "passes")
+        return Progress(exercise, "passes its tests; a person reads your written answer")
+    return Progress(exercise, "passes")
 
 
-def report(notebook: str, number: int, namespace: dict[str, Any]) -> None:
-    """Print the verdict on one exercise of a notebook, counted from 0."""
-    print(judge(exercises(read_notebook(Path(notebook)))[number], namespace))
+def print_progress(notebook: str, number: int, namespace: dict[str, Any]) -> None:
+    """Print how far one exercise of a notebook has come, counted from 0."""
+    print(progress(exercises(read_notebook(Path(notebook)))[number], namespace))
 
 
 def passes(line: str) -> bool:
-    """Say whether a verdict, as it is printed, is a good one."""
+    """Say whether an exercise, as its line is printed, passes."""
     return ": passes" in line.partition("\n")[0]
 
 
 def count(lines: list[str]) -> str:
-    """Say how many verdicts are good."""
+    """Say how many of the exercises pass."""
     passing = sum(map(passes, lines))
     return f"\n{passing} of {len(lines)} exercises pass their visible tests."
 
@@ -148,7 +147,7 @@ def summary(notebook: str | Path, namespace: dict[str, Any]) -> None:
             f"{path} is not in {Path.cwd()}: was the notebook renamed? Put its name in this cell."
         )
         return
-    lines = [str(judge(exercise, namespace)) for exercise in exercises(read_notebook(path))]
+    lines = [str(progress(exercise, namespace)) for exercise in exercises(read_notebook(path))]
     print("\n".join([*lines, count(lines)]))
 
 
@@ -184,7 +183,7 @@ def load(path: Path) -> tuple[NotebookNode, list[Exercise]]:
     return notebook, todo
 
 
-def execute(notebook: NotebookNode, folder: Path) -> tuple[int, str]:
+def run_in_kernel(notebook: NotebookNode, folder: Path) -> tuple[int, str]:
     """Run a notebook in a kernel; return how many cells were begun, and what stopped it, if so."""
     from nbclient import NotebookClient
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -192,7 +191,7 @@ def execute(notebook: NotebookNode, folder: Path) -> tuple[int, str]:
     begun: list[int] = []
     client = NotebookClient(
         notebook,
-        timeout=CELL_SECONDS,
+        timeout=CHECKED_CELL_SECONDS,
         kernel_name="python3",
         allow_errors=True,
         on_cell_start=lambda cell, cell_index: begun.append(cell_index),
@@ -201,7 +200,7 @@ def execute(notebook: NotebookNode, folder: Path) -> tuple[int, str]:
     try:
         client.execute(stderr=subprocess.DEVNULL)  # a kernel says there what no learner asked
     except CellTimeoutError:
-        why = f"runs for longer than {CELL_SECONDS} s: is there a loop that never ends?"
+        why = f"runs for longer than {CHECKED_CELL_SECONDS} s: is there a loop that never ends?"
         return len(begun), why
     except DeadKernelError:
         return len(begun), "ends Python itself: does it exit, or run out of memory?"
@@ -209,7 +208,7 @@ def execute(notebook: NotebookNode, folder: Path) -> tuple[int, str]:
 
 
 def check(name: str) -> int:
-    """Run a learner's notebook in a kernel of its own and print the verdicts; write nothing.
+    """Run a learner's notebook in a kernel of its own and print how far it has come; write nothing.
 
     The kernel runs all cells but the tests, then the tests of one exercise after the other. Returns
     0 if every exercise passes, 1 if not.
@@ -222,11 +221,11 @@ def check(name: str) -> int:
     cells = [
         cell for cell in notebook.cells if role(cell) != "test" and grade_id(cell) != "summary"
     ]
-    call = "__import__('course.check').check.report"  # adds no name to the learner's
+    call = "__import__('course.check').check.print_progress"  # adds no name to the learner's
     tests = [nbformat.v4.new_code_cell(f"{call}({str(path)!r}, {number}, globals())")
              for number in range(len(todo))]  # fmt: skip
     notebook.cells = [*cells, *tests]
-    begun, stopped = execute(notebook, path.parent)
+    begun, stopped = run_in_kernel(notebook, path.parent)
     for cell in cells[:begun]:
         if error := error_of(cell):
             print(f"{begins(cell)} stops: {error}\n")
@@ -234,10 +233,10 @@ def check(name: str) -> int:
         print(f"{begins(cells[begun - 1])} {stopped}\n\nWhat comes after it was not run.")
         return 1
     tests = tests[: begun - len(cells)]
-    lines = [printed(cell).strip() or str(Verdict(exercise, "fails", error_of(cell)))
+    lines = [printed(cell).strip() or str(Progress(exercise, "fails", error_of(cell)))
              for cell, exercise in zip(tests, todo, strict=False)]  # fmt: skip
     if stopped:
-        lines[-1] = str(Verdict(todo[len(tests) - 1], "fails", f"a test {stopped}"))
+        lines[-1] = str(Progress(todo[len(tests) - 1], "fails", f"a test {stopped}"))
         print("\n".join([*lines, "\nWhat comes after it was not run."]))
         return 1
     print("\n".join([*lines, count(lines)]))

@@ -24,7 +24,7 @@ from course.chapters import ROOT, find
 from course.exercises import path_of
 from course.notebooks import write_text
 
-CELL_SECONDS = 20  # COURSE_CELL_SECONDS overrules it, for a slow machine
+GRADED_CELL_SECONDS = 20  # COURSE_CELL_SECONDS overrules it, for a slow machine
 NBGRADER_LOGGERS = ("traitlets", "course.nbgrader")
 
 
@@ -113,7 +113,7 @@ def configure(c: Config) -> Config:
     c.CourseDirectory.db_url = f"sqlite:///{class_folder() / 'gradebook.db'}?timeout=60"
     c.CourseDirectory.ignore = [".ipynb_checkpoints", "__pycache__"]
     c.OverwriteCells.add_missing_cells = True
-    c.Execute.timeout = int(os.environ.get("COURSE_CELL_SECONDS", CELL_SECONDS))
+    c.Execute.timeout = int(os.environ.get("COURSE_CELL_SECONDS", GRADED_CELL_SECONDS))
     # A script in an answer must not run in the browser of who grades it, or of who reads feedback.
     c.HTMLExporter.preprocessors = ["course.marks.HarmlessHTML"]
     c.HTMLExporter.filters = {"markdown2html": "course.marks.markdown"}

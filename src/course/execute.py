@@ -11,7 +11,7 @@ from course import doctor
 from course.chapters import ROOT, Chapter
 from course.notebooks import read_notebook, write_notebook
 
-CELL_TIMEOUT_SECONDS = 600
+CHAPTER_CELL_SECONDS = 600
 FRONT_PAGE = {"fig-zero-shot-size": ROOT / "_assets" / "zero-shot.png"}
 
 
@@ -28,7 +28,7 @@ def execute(chapter: Chapter) -> float:
     start = time.perf_counter()
     client = NotebookClient(
         notebook,
-        timeout=CELL_TIMEOUT_SECONDS,
+        timeout=CHAPTER_CELL_SECONDS,
         kernel_name="python3",
         coalesce_streams=True,  # a progress bar leaves its last state, not all of them
         resources={"metadata": {"path": str(chapter.path.parent)}},

@@ -26,6 +26,7 @@ HEADING = re.compile(
 )
 HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS\n(.*?)### END HIDDEN TESTS\n?", re.DOTALL)
 KINDS = ("misconception", "written", "find-the-bug")
+CODE_STUB, TEXT_STUB = "raise NotImplementedError", "YOUR ANSWER HERE"  # nbgrader's
 
 
 @dataclass

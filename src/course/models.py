@@ -353,7 +353,7 @@ def read_results() -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
-def collect() -> None:
+def gather() -> None:
     """Measure every finished run that is not in results.json yet; keep the best of each size."""
     results = read_results()
     known = {(run["size"], run["seed"]) for run in results}

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CELL_SECONDS = 20
+REPLAYED_CELL_SECONDS = 20
 MAX_NUMBERS = 20_000  # of a result; the rest is not compared
 OPAQUE = "..."
 RAISED = "!"  # a test that raised, in the place of an answer's name
@@ -91,7 +91,7 @@ def record(cells: list[dict[str, str]]) -> Log:
         if cell["role"] == "test":
             current = log.setdefault(cell["name"], [])
         seed()
-        signal.alarm(CELL_SECONDS)
+        signal.alarm(REPLAYED_CELL_SECONDS)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(cell["source"], f"<{cell['name']}>", "exec"), namespace)

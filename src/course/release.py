@@ -14,10 +14,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from course.classroom import class_folder, configure, overlay, release_folder
-from course.exercises import grade_id, role
+from course.exercises import CODE_STUB, TEXT_STUB, grade_id, role
 from course.notebooks import read_notebook, write_text
-
-STUB = ("raise NotImplementedError", "YOUR ANSWER HERE")
 
 
 def strip(solutions: Path, target: Path, register: bool = False) -> None:
@@ -79,7 +77,7 @@ def worked_in(path: Path, fresh: str = "") -> bool:
 
 def begun(cell: NotebookNode, fresh: str | None) -> bool:
     """Say whether an answer is more than the stub that was, or is now, handed out."""
-    if not any(stub in cell.source for stub in STUB):
+    if not any(stub in cell.source for stub in (CODE_STUB, TEXT_STUB)):
         return bool(cell.source != fresh)
     if fresh is None:
         return False

@@ -28,7 +28,7 @@ from course.chapters import ROOT
 
 OPT_OUT = "submissions-can-read-solutions-and-change-marks"
 SCRATCH = "/tmp/work"
-LIMITS = {  # of each process in the sandbox, for prlimit
+PROCESS_LIMITS = {  # of each process in the sandbox, for prlimit
     "as": 4 * 2**30,  # bytes of address space
     "fsize": 64 * 2**20,  # bytes of a file
     "cpu": 600,  # seconds
@@ -118,7 +118,8 @@ def command(inner: list[str], private: Path) -> list[str]:
     for root. So the command gets a user of its own there, with a number that no other sandbox has.
     """
     # Inside, where only the sandbox's own processes count, and not all that the user runs.
-    inner = ["prlimit", *(f"--{name}={value}" for name, value in LIMITS.items()), "--", *inner]
+    limits = [f"--{name}={value}" for name, value in PROCESS_LIMITS.items()]
+    inner = ["prlimit", *limits, "--", *inner]
     # Its first process shows the environment that bwrap had: so bwrap gets none. If the machine
     # runs out of memory, choom makes the sandbox what has to go.
     outer = ["env", "-i", f"PATH={os.environ.get('PATH', os.defpath)}", "choom", "-n", "1000", "--"]
