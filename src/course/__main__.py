@@ -15,10 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="course", description="Build, run and check the course.")
     commands = parser.add_subparsers(dest="command", required=True)
     sync = commands.add_parser(
-        "sync", help="write the definitions of src/ into the chapters' cells"
+        "sync", help="write definitions, numbers of exercises and maps where they are shown"
     )
     sync.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if a cell differs"
+        "--check", action="store_true", help="write nothing; exit 1 if anything differs"
     )
     execute = commands.add_parser("execute", help="run chapters and store their outputs")
     execute.add_argument("chapter", nargs="*", help="4, 04_attention or attention; default: all")
@@ -54,6 +54,12 @@ def teaching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add the instructor's commands."""
     release = commands.add_parser("release", help="teach: write exercises/ out of solutions/")
     release.add_argument("--force", action="store_true", help="keep work in exercises/ as a copy")
+    plan = commands.add_parser("syllabus", help="teach: add up a plan of weeks")
+    plan.add_argument(
+        "week",
+        nargs="*",
+        help="its chapters, as in 1,2, or any words; default: the plans of the book",
+    )
     new_class = commands.add_parser("new-class", help="teach: make a class, or add students to it")
     new_class.add_argument(
         "roster", help="a CSV with a column `id`, or Canvas's or Moodle's export"
@@ -94,7 +100,7 @@ def run_sync(options: argparse.Namespace) -> int:
     for difference in differences:
         print(difference)
     if options.check and differences:
-        print("Edit the definition in src/, then run `course sync`.")
+        print("Edit src/ or solutions/, never what is made from them; then run `course sync`.")
         return 1
     return 0
 
@@ -115,6 +121,15 @@ def run_execute(options: argparse.Namespace) -> int:
             failed = 1
             print(f"{chapter.stem}: a cell failed; the notebook is unchanged\n{error}", flush=True)
     return failed
+
+
+def run_syllabus(options: argparse.Namespace) -> int:
+    """Print a plan that is given, or those of the book."""
+    from course.syllabus import SYLLABI, syllabus
+
+    plans = [options.week] if options.week else SYLLABI.values()
+    print("\n\n".join(map(syllabus, plans)))
+    return 0
 
 
 def run_models(options: argparse.Namespace) -> int:

@@ -8,12 +8,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Chapter:
-    """One room of the course: its number, the stem of its notebook, its title and its module."""
+    """One room of the course: number, stem of its notebook, title, module, minutes to read."""
 
     number: int
     stem: str
     title: str
     module: str
+    reading: int = 60
 
     @property
     def path(self) -> Path:
@@ -22,14 +23,14 @@ class Chapter:
 
 
 CHAPTERS = [
-    Chapter(1, "01_language_models", "Language models", "language_model"),
-    Chapter(2, "02_tokens", "Tokens", "tokenizer"),
-    Chapter(3, "03_batches", "Text to batches", "data"),
+    Chapter(1, "01_language_models", "Language models", "language_model", 30),
+    Chapter(2, "02_tokens", "Tokens", "tokenizer", 45),
+    Chapter(3, "03_batches", "Text to batches", "data", 45),
     Chapter(4, "04_attention", "Masked self-attention", "attention"),
     Chapter(5, "05_decoder", "The decoder stack", "decoder"),
     Chapter(6, "06_training", "Training", "training"),
     Chapter(7, "07_generation", "Writing text", "generation"),
-    Chapter(8, "08_prompting", "Zero-shot prompting", "prompting"),
+    Chapter(8, "08_prompting", "Zero-shot prompting", "prompting", 70),
     Chapter(9, "09_bert", "GPT and BERT", "bert"),
     Chapter(10, "10_transformer", "The whole Transformer", "transformer"),
     Chapter(11, "11_pretrained", "The published weights", "pretrained"),

@@ -16,10 +16,15 @@ def read_notebook(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
+def text_of(notebook: NotebookNode) -> str:
+    """Normalize a notebook in place and return it as a file has it."""
+    normalize(notebook)
+    return f"{nbformat.writes(notebook, version=4)}\n"
+
+
 def write_notebook(notebook: NotebookNode, path: Path) -> bool:
     """Write a normalized notebook atomically; return whether the file changed."""
-    normalize(notebook)
-    text = nbformat.writes(notebook, version=4) + "\n"
+    text = text_of(notebook)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     write_text(path, text)

@@ -1,4 +1,4 @@
-"""One source of code: write the definitions of `src` into the cells that show them."""
+"""One source: write definitions, numbers and maps of `src` and `solutions` where they are shown."""
 
 import ast
 import re
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course import maps
+from course import maps, syllabus
 from course.chapters import CHAPTERS, ROOT, written
-from course.notebooks import read_notebook, write_notebook, write_text
+from course.exercises import path_of
+from course.notebooks import read_notebook, text_of, write_text
 
 TAG = re.compile(r"src:(?P<path>[\w/]+\.py)::(?P<name>\w+)")
 
@@ -61,27 +62,46 @@ def wanted_text(path: str, name: str) -> str:
 
 
 def sync(check: bool = False) -> list[str]:
-    """Write definitions into their cells and draw the maps; return a line for each difference.
+    """Write definitions into their cells, numbers where they are named, and the maps.
 
-    With `check`, write nothing.
+    Returns a line for each difference; with `check`, writes nothing. Raises ValueError, before
+    anything is written, for what has no place to be written to.
     """
     differences = []
-    for chapter in CHAPTERS:
-        file = ROOT / "_assets" / f"map-{chapter.number:02d}.svg"
-        drawing = maps.draw(chapter.number)
-        if not file.exists() or file.read_text(encoding="utf-8") != drawing:
-            differences.append(f"_assets/{file.name} differs from the table of contents")
+    for path, text, notes in list(wanted_files()):
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            notes = notes or [f"{named(path)} is not as `course sync` writes it"]
             if not check:
-                write_text(file, drawing)
-    for chapter in written():
-        notebook = read_notebook(chapter.path)
-        for cell, path, name in tagged_cells(notebook):
-            text = wanted_text(path, name)
-            if cell.source != text:
-                differences.append(
-                    f"chapters/{chapter.path.name}: the cell of {name} differs from src/{path}"
-                )
-                cell.source = text
-        if not check:
-            write_notebook(notebook, chapter.path)
+                write_text(path, text)
+        differences += notes
     return differences
+
+
+def wanted_files() -> Iterator[tuple[Path, str, list[str]]]:
+    """Yield every file that is written, its text, and a line for each cell that differs."""
+    for chapter in CHAPTERS:
+        yield ROOT / "_assets" / f"map-{chapter.number:02d}.svg", maps.draw(chapter.number), []
+    for chapter in written():
+        notebook, tasks, notes = read_notebook(chapter.path), None, []
+        source = path_of(chapter, ROOT / "solutions")
+        if source.exists():  # not in a copy that students got
+            numbered, tasks = syllabus.source_of(chapter)
+            yield source, text_of(numbered), []
+        for cell, path, name in tagged_cells(notebook):
+            if cell.source != wanted_text(path, name):
+                cell.source = wanted_text(path, name)
+                notes.append(f"{named(chapter.path)}: the cell of {name} differs from src/{path}")
+        for cell in notebook.cells:
+            text = syllabus.announced(cell.source, chapter, tasks)
+            if cell.cell_type == "markdown" and cell.source != text:
+                cell.source = text
+                notes.append(f"{named(chapter.path)}: numbers differ from those of its exercises")
+        yield chapter.path, text_of(notebook), notes
+    if (ROOT / "solutions").exists():
+        page = ROOT / "chapters" / "teaching.md"
+        yield page, syllabus.with_syllabi(page.read_text(encoding="utf-8")), []
+
+
+def named(path: Path) -> str:
+    """Return a file's path from the root of the course."""
+    return path.relative_to(ROOT).as_posix()
