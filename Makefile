@@ -23,7 +23,8 @@ lab: .venv/ready            ## open JupyterLab on the chapters; exercises/ stand
 sync: .venv/ready           ## write the definitions of src/ into the cells that show them
 	$(BIN)/course sync
 
-execute: $(patsubst chapters/%.ipynb,.make/%.executed,$(wildcard chapters/*.ipynb))  ## run changed chapters
+execute: .venv/ready        ## run the chapters that changed, they or what they import
+	$(BIN)/course execute --changed
 
 check: .venv/ready          ## lint, format, types, and cells against src/
 	$(BIN)/ruff check .
@@ -50,10 +51,6 @@ models: .venv/ready         ## train the models of chapter 8, in pieces that sur
 	  --path-output _build/solutions -W -n --keep-going -q
 	@touch $@
 	@echo "The instructor's edition is at _build/solutions/_build/html/index.html: do not publish it"
-
-.make/%.executed: chapters/%.ipynb $(wildcard src/*/*.py) .venv/ready
-	$(BIN)/course execute $*
-	@mkdir -p .make && touch $@
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -3,7 +3,7 @@
 - `exercises/` must be what nbgrader makes of `solutions/` today, byte for byte and file for file.
 - The solution earns every point and the stripped exercise none.
 - Every wrong answer of `tests/mutants/` loses points with words, every right one loses none, and
-  every test earns its place: its visible part and its hidden part each catch a wrong answer.
+  what stands beside an exercise suffices (`course.mutants.lacking` has the rule).
 - The second process flags no right answer, whatever its words.
 
 A notebook runs here as plain Python, cell by cell, in one namespace and without a kernel
@@ -249,16 +249,19 @@ def test_a_wrong_answer_loses_points_in_words_and_a_right_one_none(path, answer,
 @every_notebook
 def test_every_part_of_every_test_catches_a_wrong_answer(path, verdicts):
     judged = [verdicts(path, answer) for answer in mutants.answers_beside(path)]
-    wrong = [verdict for verdict in judged if not verdict.right]
-    for exercise in exercises(notebook_of(path)):
-        names = {grade_id(cell) for cell in exercise.having("answer")}
-        here = [verdict for verdict in wrong if verdict.exercise in names]
-        assert len(here) >= 2, f"exercise {exercise.number} has {len(here)} wrong answers"
-        assert [v for v in judged if v.right and v.exercise in names], "no right answer beside it"
-        for cell in exercise.having("test"):
-            for part in mutants.PARTS:
-                caught = [v for v in wrong if grade_id(cell) in v.failures[part]]
-                assert caught, f"the {part} part of {grade_id(cell)} catches nothing: delete it"
+    assert list(mutants.lacking(path, judged)) == []
+
+
+def test_an_exercise_needs_wrong_answers_and_another_right_one():
+    """The rule has one home: take answers away, and see it say what is lacking."""
+    path = SOLUTIONS[0]
+    caught = {part: {"test_x": AssertionError()} for part in mutants.PARTS}
+    first = exercises(notebook_of(path))[0].name
+    few = [mutants.Verdict(first, f"{first}__{name}", caught) for name in ("a", "right__b")]
+    said = list(mutants.lacking(path, few))
+    assert "exercise 1 has 1 wrong answers: give it two" in said
+    assert "exercise 2 has no other right answer: give it one" in said
+    assert "exercise 1 has no other right answer: give it one" not in said
 
 
 def test_mutants_reports_a_survivor(tmp_path, monkeypatch):

@@ -22,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     execute = commands.add_parser("execute", help="run chapters and store their outputs")
     execute.add_argument("chapter", nargs="*", help="4, 04_attention or attention; default: all")
+    execute.add_argument(
+        "--changed", action="store_true", help="only those that changed, they or what they import"
+    )
     commands.add_parser(
         "doctor", help="say whether the course will run here, and how long it takes"
     )
@@ -110,10 +113,15 @@ def run_execute(options: argparse.Namespace) -> int:
     from nbclient.exceptions import CellExecutionError
 
     from course.execute import execute
+    from course.fingerprint import has_changed
+    from course.notebooks import read_notebook
 
-    names = options.chapter or [chapter.stem for chapter in chapters.written()]
+    wanted = [chapters.find(name) for name in options.chapter] or chapters.written()
+    if options.changed:
+        wanted = [chapter for chapter in wanted if has_changed(read_notebook(chapter.path))]
+    print("" if wanted else "no chapter has changed since it was executed\n", end="")
     failed = 0
-    for chapter in [chapters.find(name) for name in names]:
+    for chapter in wanted:
         print(f"{chapter.stem} ...", flush=True)
         try:
             print(f"{chapter.stem}: {execute(chapter):.0f} s", flush=True)

