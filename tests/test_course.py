@@ -1,18 +1,24 @@
 """The house rules: one source of code, the import graph, notebooks that stay true."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from importlib import metadata
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 
-from course import chapters, doctor, maps, sync
+from course import chapters, doctor, inputs, maps, syllabus, sync
 from course.__main__ import main
 from course.chapters import CHAPTERS, ROOT, written
 from course.execute import FRONT_PAGE, execute, figure
+from course.exercises import exercises, path_of
+from course.inputs import has_changed
 from course.notebooks import normalize, read_notebook, write_notebook
 
 IGNORE_TAG = "nbval-ignore-output"
@@ -81,6 +87,140 @@ def test_sync_check_names_a_changed_cell(monkeypatch, capsys):
     monkeypatch.setattr(sync, "written", lambda: [chapter])
     assert main(["sync", "--check"]) == 1
     assert f"chapters/{chapter.path.name}: the cell of {name} differs" in capsys.readouterr().out
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """Copy what `course sync` reads and writes, as a clone has it: every file is from now."""
+    for name in ("chapters", "solutions", "src", "_assets", "models"):
+        ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored, copy_function=shutil.copyfile)
+    for module in (chapters, inputs, sync, syllabus):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    return tmp_path
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_sync_changes_nothing_on_a_fresh_clone(fresh):
+    before = contents(fresh)
+    assert sync.sync() == []
+    assert contents(fresh) == before
+
+
+@pytest.mark.filterwarnings("ignore:Cell is missing an id", "ignore:Non-unique cell id")
+def test_sync_mends_what_an_editor_left_and_keeps_ids(fresh):
+    path = fresh / "chapters" / "04_attention.ipynb"
+    notebook = read_notebook(path)
+    ids = [cell.id for cell in notebook.cells]
+    notebook.metadata["widgets"] = "an editor's"
+    notebook.cells[1].source += "\nA new sentence."  # the id is no hash of it
+    notebook.cells[3].id = notebook.cells[2].id  # a cell that was copied
+    del notebook.cells[4]["id"]
+    path.write_text(nbformat.writes(notebook, version=nbformat.NO_CONVERT), encoding="utf-8")
+    said = ["chapters/04_attention.ipynb is not as `course sync` writes it"]
+    assert sync.sync(check=True) == said and sync.sync() == said
+    assert sync.sync(check=True) == []
+    after = [cell.id for cell in read_notebook(path).cells]
+    assert [i for i, (a, b) in enumerate(zip(ids, after, strict=True)) if a != b] == [3, 4]
+    assert len(set(after)) == len(after)
+
+
+def sixth_exercise(heading):
+    """Return the cells of an exercise of 3 + 2 points."""
+    cells = [nbformat.v4.new_markdown_cell(f"{heading}\n\nDo it.")]
+    for name, given in {
+        "sixth": {"solution": True},
+        "test_sixth": {"grade": True, "points": 3},
+        "test_more": {"grade": True, "points": 2},
+    }.items():
+        cells.append(nbformat.v4.new_code_cell("pass"))
+        cells[-1].metadata["nbgrader"] = {"grade_id": name} | given
+    return cells
+
+
+def test_an_exercise_is_added_without_a_table(fresh):
+    """All numbers follow from its heading and its cells; a sentence about it is by hand."""
+    source = fresh / "solutions" / "04_attention" / "attention.ipynb"
+    notebook = read_notebook(source)
+    last = exercises(notebook)[4]
+    place = notebook.cells.index(last.cells[0])
+    notebook.cells[place:place] = sixth_exercise("## 1. New (hard, 1 point, 12 minutes)")
+    write_notebook(notebook, source)
+    page = fresh / "chapters" / "04_attention.ipynb"
+    before = contents(fresh)
+    with pytest.raises(ValueError, match=r"(?s)needs a line for each.*5\. \*Hard, 12 minutes\.\*"):
+        sync.sync()
+    assert contents(fresh) == before  # nothing is half done
+
+    chapter = read_notebook(page)
+    cell = next(cell for cell in chapter.cells if "\n## Exercises\n" in cell.source)
+    cell.source = cell.source.replace("\n5. *", "\n1. *Easy, 3 minutes.* The new one.\n5. *")
+    write_notebook(chapter, page)
+    assert len(sync.sync()) == 3  # the source, the chapter, teaching.md
+    assert sync.sync(check=True) == []
+
+    text = source.read_text(encoding="utf-8")
+    assert "Six exercises from easy to hard, 21 points, about 75 minutes. They go with" in text
+    assert "## 5. New (hard, 5 points, 12 minutes)" in text and f"## 6. {last.title} (" in text
+    text = page.read_text(encoding="utf-8")
+    assert "21 points in about 75 minutes" in text and "5. *Hard, 12 minutes.* The new" in text
+    assert f"6. *Hard, {last.minutes} minutes.*" in text
+    text = (fresh / "chapters" / "teaching.md").read_text(encoding="utf-8")
+    assert text.count("| 4 Masked self-attention | 6 | 21 | 2.2 |") == 2  # 60 and 75 minutes
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "says"),
+    [
+        ("solutions/04_attention/attention.ipynb", "(easy, 2 points,", "(easy, 2 pts,",
+         r"write the heading `## 1\. A mask .*` as `## 1\. Title \(easy, 2 points, 5 minutes\)`"),
+        ("solutions/04_attention/attention.ipynb", "exercises from easy to hard,", "exercises,",
+         r"write into its first cell: Five exercises from easy to hard, 16 points"),
+        ("chapters/04_attention.ipynb", "Time to read: 60 minutes", "Time to read: an hour",
+         r"04_attention\.ipynb: write under `What you will build`: Time to read: 60 minutes\."),
+        ("chapters/04_attention.ipynb", "16 points in about", "In about",
+         r"04_attention\.ipynb: say once under `Exercises`: 16 points"),
+    ],
+)  # fmt: skip
+def test_sync_says_what_to_write_where_a_number_has_no_place(fresh, file, right, wrong, says):
+    text = (fresh / file).read_text(encoding="utf-8")
+    assert text.count(right) == 1
+    (fresh / file).write_text(text.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(ValueError, match=says):
+        sync.sync(check=True)
+
+
+def test_sync_works_in_a_copy_for_students(fresh):
+    """They get no solutions/."""
+    shutil.rmtree(fresh / "solutions")
+    assert sync.sync(check=True) == []
+
+
+def test_a_plan_adds_up(capsys):
+    """Against a sum that is done here; a chapter that is not there is named."""
+    assert main(["syllabus", "1,3", "an exam", "4"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    sums = []
+    for plan in ([1, 3], [4], [1, 3, 4]):
+        todo = [chapter for chapter in written() if chapter.number in plan]
+        tasks = [
+            exercise
+            for chapter in todo
+            for exercise in exercises(read_notebook(path_of(chapter, ROOT / "solutions")))
+        ]
+        minutes = sum(c.reading for c in todo) + sum(t.minutes for t in tasks)
+        sums.append(f"{len(tasks)} | {sum(t.points for t in tasks)} | {minutes / 60:.1f} |")
+    assert rows[2:] == [
+        f"| 1 | 1 Language models, 3 Text to batches | {sums[0]}",
+        "| 2 | an exam | | | |",
+        f"| 3 | 4 Masked self-attention | {sums[1]}",
+        f"| | together | {sums[2]}",
+    ]
+    assert main(["syllabus", "1", "14"]) == 2
+    assert "no chapter is called '14'" in capsys.readouterr().err
 
 
 def test_sync_rejects_a_tag_without_definition():
@@ -251,6 +391,18 @@ def test_normalizing_twice_changes_nothing(tmp_path):
     assert "editor" not in again.metadata
 
 
+def test_an_id_belongs_to_its_cell_and_not_to_its_text():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1") for _ in range(3)])
+    for cell, name in zip(notebook.cells, ("mine", "mine", ""), strict=True):
+        cell.id = name
+    normalize(notebook)
+    first, *others = (cell.id for cell in notebook.cells)
+    assert first == "mine" and len({first, *others}) == 3 and all(others)
+    notebook.cells[0].source = "2"
+    normalize(notebook)
+    assert [cell.id for cell in notebook.cells] == [first, *others]
+
+
 def test_execute_stores_outputs_and_keeps_the_file_when_a_cell_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "training_speed", lambda: 100.0)
     monkeypatch.setattr(chapters, "ROOT", tmp_path)
@@ -263,6 +415,10 @@ def test_execute_stores_outputs_and_keeps_the_file_when_a_cell_fails(tmp_path, m
     notebook = read_notebook(chapter.path)
     assert notebook.cells[0].outputs[0].data["text/plain"] == "42"
     assert notebook.metadata.course.training_steps_per_second == 100
+    assert not has_changed(notebook)
+    ids = [cell.id for cell in notebook.cells]
+    execute(chapter)
+    assert [cell.id for cell in read_notebook(chapter.path).cells] == ids
 
     notebook.cells[0].source = "1 / 0"
     normalize(notebook)
@@ -271,6 +427,68 @@ def test_execute_stores_outputs_and_keeps_the_file_when_a_cell_fails(tmp_path, m
     with pytest.raises(Exception, match="ZeroDivisionError"):
         execute(chapter)
     assert chapter.path.read_bytes() == before
+
+
+def test_a_chapter_has_changed_if_what_it_imports_has(fresh):
+    """Directly or through others, its data included; and never by the date of a file."""
+    notebooks = {chapter.number: read_notebook(chapter.path) for chapter in written()}
+
+    def hashes():
+        return {number: inputs.hash_of_inputs(notebook) for number, notebook in notebooks.items()}
+
+    before = hashes()
+    for file, changed in {
+        "src/gpt2/attention.py": {5, 6, 7, 8, 9, 10},  # chapter 4 shows it, and imports nothing
+        "src/gpt2/transformer.py": set(),
+        "src/gpt2/__main__.py": {6},  # it runs `python -m gpt2`
+        "src/miniweb/countries.tsv": {1, 2, 3, 5, 6, 7, 8, 9, 10},
+        "src/course/models.py": {8, 10},
+        "src/course/figures.mplstyle": set(range(1, 11)),
+        "src/course/check.py": set(),
+        "models/results.json": {8, 10},
+    }.items():
+        content = (fresh / file).read_bytes()
+        (fresh / file).write_bytes(content + b"\n")
+        now = hashes()
+        found = {number for number in before if now[number] != before[number]}
+        assert found & set(range(1, 11)) == changed, file
+        (fresh / file).write_bytes(content)
+        os.utime(fresh / file, (2e9, 2e9))
+        assert hashes() == before
+
+
+def test_a_chapter_has_changed_if_its_code_has():
+    notebook = read_notebook(written()[3].path)
+    notebook.metadata["course"] = {"inputs_sha256": inputs.hash_of_inputs(notebook)}
+    notebook.cells[0].source += "\nAnother word."
+    code_cells(notebook)[0].outputs = []
+    assert not has_changed(notebook)
+    code_cells(notebook)[0].source += "\n"
+    assert has_changed(notebook)
+    assert has_changed(nbformat.v4.new_notebook())  # nobody knows what its outputs come from
+
+
+def test_execute_changed_runs_what_has_changed(fresh, monkeypatch, capsys):
+    for chapter in written():  # as if each had been executed
+        notebook = read_notebook(chapter.path)
+        notebook.metadata["course"]["inputs_sha256"] = inputs.hash_of_inputs(notebook)
+        write_notebook(notebook, chapter.path)
+    ran = []
+    monkeypatch.setattr("course.execute.execute", lambda chapter: ran.append(chapter.number) or 0.0)
+    assert main(["execute", "--changed"]) == 0 and ran == []
+    assert "no chapter has changed" in capsys.readouterr().out
+    with (fresh / "src" / "gpt2" / "bert.py").open("a") as file:
+        file.write("\n")
+    assert main(["execute", "--changed", "4", "10"]) == 0 and ran == [10]
+    assert main(["execute", "4"]) == 0 and ran == [10, 4]
+
+
+def test_one_word_is_one_thing():
+    """No public name of course is defined in two of its modules."""
+    homes = Counter()
+    for path in (ROOT / "src" / "course").glob("*.py"):
+        homes.update(name for name in sync.definitions(path) if not name.startswith("_"))
+    assert [name for name, count in homes.items() if count > 1] == []
 
 
 def test_doctor_says_whether_the_course_runs(capsys):
@@ -285,7 +503,36 @@ def test_doctor_names_the_cure(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "NEEDED_MEMORY_GIB", 10**6)
     monkeypatch.setattr(doctor, "training_speed", lambda: 100.0)
     assert main(["doctor"]) == 1
-    assert "memory: close programs: 1000000 GiB are needed" in capsys.readouterr().out
+    cure = "memory: this machine has too little: 1000000 GiB are needed"
+    assert cure in capsys.readouterr().out
+
+
+def test_doctor_takes_a_machine_of_4_gib_and_a_newer_python(monkeypatch):
+    """Such a machine reports less: its firmware and its kernel keep some."""
+    memory = SimpleNamespace(total=3.8 * 2**30)
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: memory)
+    assert doctor.memory() == doctor.Finding("memory", "4 GiB")
+    for version, cured in {(3, 10): True, (3, 11): False, (3, 14): False, (3, 15): False}.items():
+        monkeypatch.setattr(sys, "version_info", (*version, 0))
+        finding = doctor.python()
+        assert bool(finding.cure) == cured and ("tested up to 3.14" in finding.value) == (
+            version > (3, 14)
+        )
+
+
+def test_doctor_says_how_a_missing_package_is_installed(monkeypatch):
+    """`make lab` does not: for it the environment is made."""
+    real = metadata.version
+
+    def version(name):
+        if name == "nbval":
+            raise metadata.PackageNotFoundError
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    missing = [finding for finding in doctor.versions() if finding.cure]
+    assert [finding.what for finding in missing] == ["nbval"]
+    assert '-m pip install -c constraints.txt -e ".[test]"' in missing[0].cure
 
 
 def test_unknown_chapter_lists_the_known_ones(capsys):

@@ -33,14 +33,9 @@ from course.exercises import (
 )
 from course.release import strip
 from course.submissions import own_cells, reserved_names, scan
+from course.syllabus import SYLLABI
 
 SOLUTIONS = sources()
-INTRO = re.compile(
-    r"^(\w+) exercises from easy to hard, (\d+) points, about (\d+) minutes\. "
-    r"They go with chapter (\d+)",
-    re.MULTILINE,
-)
-NUMBERS = {"Three": 3, "Four": 4, "Five": 5, "Six": 6}
 SUMMARY = 'from course.check import summary\n\nsummary("{name}.ipynb", globals())'
 
 every_notebook = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.parent.name)
@@ -145,16 +140,10 @@ def test_sources_are_clean(path):
 
 @every_notebook
 def test_exercises_are_announced_as_they_are(path):
+    """Their numbers are those of `course sync`, whose test has them."""
     notebook = notebook_of(path)
     found = exercises(notebook)
-    intro = INTRO.search(notebook.cells[0].source)
-    assert intro, "the first cell does not say how many exercises, points and minutes"
-    count, points, minutes, chapter = intro.groups()
-    assert NUMBERS[count] == len(found) >= 3
-    assert int(points) == sum(exercise.points for exercise in found)
-    assert int(minutes) == sum(exercise.minutes for exercise in found)
-    assert int(chapter) == int(path.parent.name[:2])
-    assert [exercise.number for exercise in found] == list(range(1, len(found) + 1))
+    assert len(found) >= 3
     ranks = [("easy", "medium", "hard").index(exercise.level) for exercise in found]
     assert ranks == sorted(ranks) and len(set(ranks)) == 3
     for exercise in found:
@@ -181,27 +170,17 @@ def test_the_chapter_leads_to_its_exercises(path):
     text = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
     section = text.partition("\n## Exercises\n")[2].partition("\n## ")[0]
     assert f"(../exercises/{path.parent.name}/{path.name})" in section
-    items = re.findall(r"^(\d+)\. \*(\w+), (\d+) minutes[^*]*\.\*", section, re.MULTILINE)
-    assert [(int(n), level.lower(), int(m)) for n, level, m in items] == [
-        (e.number, e.level, e.minutes) for e in exercises(notebook_of(path))
-    ]
-    points, minutes = (sum(getattr(e, what) for e in exercises(notebook_of(path))) for what in
-                       ("points", "minutes"))  # fmt: skip
-    assert re.findall(r"(\d+) points", section) == [str(points)]
-    assert re.findall(r"about (\d+) minutes", section) == [str(minutes)]
+    assert section.count(" Teaches") == len(exercises(notebook_of(path)))
 
 
-def test_the_syllabi_add_up(capsys):
+def test_the_syllabi_have_every_chapter():
+    """Once, but for the four weeks, which leave out the last; the page has a table of each."""
+    for weeks, plan in SYLLABI.items():
+        named = [int(n) for week in plan if week[0].isdigit() for n in week.split(",")]
+        numbers = [chapter.number for chapter in written()]
+        assert len(plan) == weeks and named == numbers[: 8 if weeks == 4 else None]
     text = (ROOT / "chapters" / "teaching.md").read_text(encoding="utf-8")
-    script = re.search(r":::\{code-block\} python\n(.*?)\n:::", text, re.DOTALL)[1]
-    for weeks in ("Four", "Eight", "Twelve"):
-        table = text.partition(f"**{weeks} weeks: ")[2].partition("\n\n**")[0]
-        rows = re.findall(r"^\| \d* \| (.+?) \| (\d+) \| (\d+) \| ([\d.]+) \|$", table, re.M)
-        plan = [" ".join(re.findall(r"(?:^|, )(\d+) [A-Z]", chapters)) for chapters, *_ in rows]
-        exec(re.sub("^PLAN = .*$", f"PLAN = {list(filter(None, plan))}", script, flags=re.M), {})
-        said = re.findall(r"(\d+) exercises +(\d+) points +([\d.]+) hours", capsys.readouterr().out)
-        assert said and said[:-1] == [tuple(numbers) for _, *numbers in rows[: len(said) - 1]]
-        assert f"| {' | '.join(said[-1])} |" in table.partition("together")[2]
+    assert [int(weeks) for weeks in re.findall("<!-- syllabus (.*) -->", text)] == list(SYLLABI)
 
 
 def outcome(notebook, part="all"):

@@ -113,7 +113,7 @@ def run_execute(options: argparse.Namespace) -> int:
     from nbclient.exceptions import CellExecutionError
 
     from course.execute import execute
-    from course.fingerprint import has_changed
+    from course.inputs import has_changed
     from course.notebooks import read_notebook
 
     wanted = [chapters.find(name) for name in options.chapter] or chapters.written()

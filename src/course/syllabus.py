@@ -29,7 +29,7 @@ LINE = re.compile(r"^\d+\. \*\w+, \d+ minutes", re.MULTILINE)
 TABLE = re.compile(r"(<!-- syllabus (\d+) -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 
 
-def source_of(chapter: Chapter) -> tuple[NotebookNode, list[Exercise]]:
+def numbered_source(chapter: Chapter) -> tuple[NotebookNode, list[Exercise]]:
     """Read a chapter's notebook of solutions/, its numbers set right, and cut it into exercises.
 
     Headings are counted, and have the points of their cells. Raises ValueError for a heading that
@@ -114,14 +114,16 @@ def syllabus(plan: list[str]) -> str:
             continue
         chapters = [find(number) for number in what.split(",")]
         names = ", ".join(f"{chapter.number} {chapter.title}" for chapter in chapters)
-        rows.append(f"| {week} | {names} | {load(chapters)} |")
+        rows.append(f"| {week} | {names} | {workload(chapters)} |")
         everything += chapters
-    return "\n".join([*rows, f"| | together | {load(everything)} |"])
+    return "\n".join([*rows, f"| | together | {workload(everything)} |"])
 
 
-def load(chapters: list[Chapter]) -> str:
+def workload(chapters: list[Chapter]) -> str:
     """Add up exercises, points, and the hours of reading and exercises: cells of a table."""
-    n, points, minutes = total([task for chapter in chapters for task in source_of(chapter)[1]])
+    n, points, minutes = total(
+        [task for chapter in chapters for task in numbered_source(chapter)[1]]
+    )
     hours = (minutes + sum(chapter.reading for chapter in chapters)) / 60
     return f"{n} | {points} | {hours:.1f}"
 

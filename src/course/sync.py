@@ -85,7 +85,7 @@ def wanted_files() -> Iterator[tuple[Path, str, list[str]]]:
         notebook, tasks, notes = read_notebook(chapter.path), None, []
         source = path_of(chapter, ROOT / "solutions")
         if source.exists():  # not in a copy that students got
-            numbered, tasks = syllabus.source_of(chapter)
+            numbered, tasks = syllabus.numbered_source(chapter)
             yield source, text_of(numbered), []
         for cell, path, name in tagged_cells(notebook):
             if cell.source != wanted_text(path, name):

@@ -7,6 +7,7 @@ indirectly, and the files that they read. A hash of it all is stored with the ou
 import ast
 import hashlib
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -21,7 +22,7 @@ DATA = {  # what they read besides
 }
 
 
-def fingerprint(notebook: NotebookNode) -> str:
+def hash_of_inputs(notebook: NotebookNode) -> str:
     """Hash the code of a chapter, the modules behind it and what they read."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     digest = hashlib.sha256("\0".join(code).encode())
@@ -46,6 +47,7 @@ def files_behind(code: list[str]) -> set[Path]:
     return files
 
 
+@lru_cache(maxsize=1024)
 def modules_in(source: str) -> set[str]:
     """Return what may be a module, and the packages that hold it: of imports and of strings.
 
@@ -66,5 +68,5 @@ def modules_in(source: str) -> set[str]:
 
 def has_changed(notebook: NotebookNode) -> bool:
     """Say whether a chapter, or what is behind it, differs from when it was executed."""
-    stored = notebook.metadata.get("course", {}).get("fingerprint")
-    return stored is None or stored != fingerprint(notebook)
+    stored = notebook.metadata.get("course", {}).get("inputs_sha256")
+    return stored is None or stored != hash_of_inputs(notebook)
