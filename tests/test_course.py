@@ -454,7 +454,7 @@ def test_a_chapter_has_changed_if_what_it_imports_has(fresh):
         assert found & set(range(1, 11)) == changed, file
         (fresh / file).write_bytes(content)
         os.utime(fresh / file, (2e9, 2e9))
-        assert hashes() == before
+    assert hashes() == before
 
 
 def test_a_chapter_has_changed_if_its_code_has():
@@ -489,6 +489,23 @@ def test_one_word_is_one_thing():
     for path in (ROOT / "src" / "course").glob("*.py"):
         homes.update(name for name in sync.definitions(path) if not name.startswith("_"))
     assert [name for name, count in homes.items() if count > 1] == []
+
+
+def test_the_map_of_contributing_is_true():
+    """It has every module of course and names tests that exist; grading is not imported."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tables = text.partition("\n## The map\n")[2].partition("\n## ")[0].split("\nGrading, ")
+    course, grading = (re.findall(r"^\| `(\w+)` \| .+ \|$", table, re.M) for table in tables)
+    modules = {path.stem for path in (ROOT / "src" / "course").glob("*.py")}
+    assert sorted(course + grading) == sorted(modules - {"__init__"})
+    for name in re.findall(r"`(test_\w+)`", "".join(tables)):
+        assert (ROOT / "tests" / f"{name}.py").exists(), name
+    allowed = [course[:5], course]
+    for module in course[:-1]:  # the last, __main__, runs everything
+        source = (ROOT / "src" / "course" / f"{module}.py").read_text(encoding="utf-8")
+        named = " ".join(re.findall(r"^\s*from course[. ](.+)$", source, re.MULTILINE))
+        used = modules & set(re.findall(r"\w+", named))
+        assert used <= set(allowed[module not in course[:5]]), module
 
 
 def test_doctor_says_whether_the_course_runs(capsys):
