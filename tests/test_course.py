@@ -151,7 +151,9 @@ def test_an_exercise_is_added_without_a_table(fresh):
     write_notebook(notebook, source)
     page = fresh / "chapters" / "04_attention.ipynb"
     before = contents(fresh)
-    with pytest.raises(ValueError, match=r"(?s)needs a line for each.*5\. \*Hard, 12 minutes\.\*"):
+    with pytest.raises(
+        ValueError, match=r"has 5 lines; write one for each:(.|\n)*5\. \*Hard, 12 minutes\.\* New"
+    ):
         sync.sync()
     assert contents(fresh) == before  # nothing is half done
 

@@ -74,10 +74,14 @@ def announced(text: str, chapter: Chapter, tasks: list[Exercise] | None) -> str:
         text, found = READING.subn(rf"\g<1>{chapter.reading}", text, count=1)
         if not found:
             line = f"Time to read: {chapter.reading} minutes."
-            raise ValueError(f"{chapter.path.name}: write under `What you will build`: {line}")
+            raise ValueError(
+                f"chapters/{chapter.path.name}: write under `What you will build`: {line}"
+            )
     if tasks is None:
         return text
-    return SECTION.sub(lambda section: with_numbers(section[0], chapter.path.name, tasks), text)
+    return SECTION.sub(
+        lambda section: with_numbers(section[0], f"chapters/{chapter.path.name}", tasks), text
+    )
 
 
 def with_numbers(section: str, name: str, tasks: list[Exercise]) -> str:
@@ -93,9 +97,10 @@ def with_numbers(section: str, name: str, tasks: list[Exercise]) -> str:
     count = COUNTS[n]
     section = COUNT.sub(lambda word: count.title() if word[0].istitle() else count, section)
     items = [f"{t.number}. *{t.level.capitalize()}, {t.minutes} minutes" for t in tasks]
-    if len(LINE.findall(section)) != n:
-        lines = "\n".join(f"{item}.* What to do. Teaches: what." for item in items)
-        raise ValueError(f"{name}: `Exercises` needs a line for each exercise, such as:\n{lines}")
+    have = len(LINE.findall(section))
+    if have != n:
+        lines = "\n".join(f"{item}.* {t.title}" for item, t in zip(items, tasks, strict=True))
+        raise ValueError(f"{name}: `Exercises` has {have} lines; write one for each:\n{lines}")
     right_items = iter(items)
     return LINE.sub(lambda _: next(right_items), section)
 
