@@ -32,11 +32,15 @@ TABLE = re.compile(r"(<!-- syllabus (\d+) -->\n\n).*?(?=\n\n<!-- end -->)", re.D
 def numbered_source(chapter: Chapter) -> tuple[NotebookNode, list[Exercise]]:
     """Read a chapter's notebook of solutions/, its numbers set right, and cut it into exercises.
 
-    Headings are counted, and have the points of their cells. Raises ValueError for a heading that
-    cannot be read, and if the first cell does not say what there is to do.
+    Headings are counted, and have the points of their cells. Raises FileNotFoundError if there is
+    none, ValueError for a heading that cannot be read, and if the first cell does not say what
+    there is to do.
     """
     path = path_of(chapter, ROOT / "solutions")
-    notebook, name = read_notebook(path), path.relative_to(ROOT).as_posix()
+    name = path.relative_to(ROOT).as_posix()
+    if not path.exists():
+        raise FileNotFoundError(f"{name} is not there, and with it the chapter's exercises")
+    notebook = read_notebook(path)
     for cell in notebook.cells:
         if re.match(r"## \d", cell.source) and not HEADING.match(cell.source):
             heading = cell.source.partition("\n")[0]
@@ -70,18 +74,15 @@ def announced(text: str, chapter: Chapter, tasks: list[Exercise] | None) -> str:
     Only numbers and levels are written, the words are by hand. Raises ValueError, with what to
     write, where a section has no place for them.
     """
+    name = f"chapters/{chapter.path.name}"
     if re.search("^## What you will build$", text, re.MULTILINE):
         text, found = READING.subn(rf"\g<1>{chapter.reading}", text, count=1)
         if not found:
             line = f"Time to read: {chapter.reading} minutes."
-            raise ValueError(
-                f"chapters/{chapter.path.name}: write under `What you will build`: {line}"
-            )
+            raise ValueError(f"{name}: write under `What you will build`: {line}")
     if tasks is None:
         return text
-    return SECTION.sub(
-        lambda section: with_numbers(section[0], f"chapters/{chapter.path.name}", tasks), text
-    )
+    return SECTION.sub(lambda section: with_numbers(section[0], name, tasks), text)
 
 
 def with_numbers(section: str, name: str, tasks: list[Exercise]) -> str:
