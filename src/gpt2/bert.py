@@ -143,11 +143,13 @@ def mask_tokens(
     """Choose tokens to guess; return the damaged input and the targets: (B, T) twice.
 
     Of those chosen 80 % become [MASK], 10 % a random token, 10 % stay. Special tokens
-    are never chosen; what is not chosen has the target IGNORE. Source: Devlin et al.
-    2019, section 3.1; they draw once before training, each call here draws afresh.
+    are never chosen, and of the text at least one token is; what is not chosen has the
+    target IGNORE. Source: Devlin et al. 2019, section 3.1; they draw once before
+    training, each call here draws afresh.
     """
     text = idx < min(special)
-    chosen = text & (torch.rand(idx.shape, generator=generator) < rate)
+    draw = torch.rand(idx.shape, generator=generator).masked_fill(~text, 1.0)
+    chosen = text & ((draw < rate) | (draw == draw.min()))  # none: no loss, 0 / 0
     fate = torch.rand(idx.shape, generator=generator)
     other = torch.randint(min(special), idx.shape, generator=generator)
     x = torch.where(chosen & (fate < 0.8), special.mask, idx)
@@ -199,9 +201,15 @@ class MaskedGPT(GPT):
 
 @torch.no_grad()
 def fill(model: GPT, idx: Tensor, mask: int) -> Tensor:
-    """Return the logprobs at each row's first [MASK]: (B, T) -> (B, n_vocab)."""
+    """Return the logprobs at each row's first [MASK]: (B, T) -> (B, n_vocab).
+
+    Raises ValueError for a row without one.
+    """
     idx = idx.to(model.wte.weight.device)
-    place = (idx == mask).int().argmax(dim=1)  # (B,)
+    gaps = idx == mask  # (B, T)
+    if not gaps.any(dim=1).all():
+        raise ValueError(f"a row has no gap to fill: none of its ids is mask = {mask}.")
+    place = gaps.int().argmax(dim=1)  # (B,)
     return model(idx)[torch.arange(len(idx)), place].log_softmax(dim=-1)
 
 

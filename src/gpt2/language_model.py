@@ -15,7 +15,12 @@ def split_words(text: str) -> list[bytes]:
 
 
 def word_vocabulary(texts: Iterable[str]) -> list[bytes]:
-    """List END, the 256 single bytes, and the texts' words in order of first use."""
+    """List END, the 256 single bytes, and the texts' words in order of first use.
+
+    Raises TypeError for a single text, whose "texts" would be its characters.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is a list of texts: write [text] for a single one.")
     words = (word for text in texts for word in split_words(text))
     return list(dict.fromkeys([END, *(bytes([value]) for value in range(256)), *words]))
 

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 import numpy as np
 import torch
@@ -52,8 +53,11 @@ def complete(
     """Write the greedy continuation of each prompt, up to the end of its line.
 
     Prompts of one length run as one batch, so there is no padding to attend to.
-    Raises ValueError if a prompt and n_new tokens do not fit into the context.
+    Raises ValueError where a prompt or its continuation outgrows the context, and
+    TypeError for a single prompt.
     """
+    if isinstance(prompts, str):
+        raise TypeError("prompts is a list of texts: write [prompt] for a single one.")
     by_length = defaultdict(list)
     for i, prompt in enumerate(prompts):
         ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
@@ -111,12 +115,16 @@ def choose_candidates(
     """Fill the gap of each prompt with the candidate that makes the text likeliest.
 
     Full scoring counts the candidate and all behind it, partial scoring only what is
-    behind it: how well the candidate explains the rest. Source: Trinh and Le 2018,
+    behind it: how well the candidate explains the rest. Raises ValueError for a prompt
+    without a gap, or with nothing to score behind it. Source: Trinh and Le 2018,
     section 3.1.
     """
     starts, ends = [], []
     for prompt, words in zip(prompts, candidates, strict=True):
-        before, _, rest = prompt.partition(GAP)
+        before, gap, rest = prompt.partition(GAP)
+        if not gap or (partial and not rest):
+            wish = f"needs a gap {GAP}" + " with text behind it" * partial
+            raise ValueError(f"the prompt {prompt!r} {wish}.")
         for word in words:
             start, end = (before + word, rest) if partial else (before, word + rest)
             cut = len(start.rstrip())  # a space belongs to the next token
@@ -174,6 +182,19 @@ class Guess:
 
 
 @torch.inference_mode()
+def next_guesses(
+    model: GPT, tokenizer: Tokenizer, ids: Sequence[int], n_candidates: int
+) -> Iterator[Guess]:
+    """Continue ids greedily until the context is full; yield tokens with rivals."""
+    idx, cache = torch.tensor([ids], device=model.wte.weight.device), new_cache(model)
+    for _ in range(len(ids), model.config.n_ctx + 1):
+        p = next_logits(model, idx, cache)[0].softmax(dim=-1)  # (n_vocab,)
+        p, best = p.topk(n_candidates)  # (n,) each
+        texts = [tokenizer.decode([i]) for i in best.tolist()]
+        yield Guess(texts[0], tuple(zip(texts, p.tolist(), strict=True)))
+        idx = best[None, :1]  # (1, 1)
+
+
 def ask(
     model: GPT,
     tokenizer: Tokenizer,
@@ -181,16 +202,13 @@ def ask(
     n_new: int = 24,
     n_candidates: int = 4,
 ) -> Iterator[Guess]:
-    """Continue a prompt greedily to the end of its line; yield each token with rivals.
-    Raises ValueError for a prompt that does not fit into the context.
+    """Continue a prompt by up to n_new guesses, to the end of its line.
+
+    Raises ValueError, at once, for a prompt that does not fit into the context.
     """
-    ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
-    idx, cache = torch.tensor([ids], device=model.wte.weight.device), new_cache(model)
-    for _ in range(n_new):
-        p = next_logits(model, idx, cache)[0].softmax(dim=-1)  # (n_vocab,)
-        p, best = p.topk(n_candidates)  # (n,) each
-        texts = [tokenizer.decode([i]) for i in best.tolist()]
-        if best[0] == tokenizer.end_of_text or texts[0] == "\n":
-            return
-        yield Guess(texts[0], tuple(zip(texts, p.tolist(), strict=True)))
-        idx = best[None, :1]  # (1, 1)
+    ids, n_ctx = [tokenizer.end_of_text, *tokenizer.encode(prompt)], model.config.n_ctx
+    if len(ids) > n_ctx:
+        raise ValueError(f"a prompt of {len(ids)} tokens: the context holds {n_ctx}.")
+    ends = ("\n", tokenizer.decode([tokenizer.end_of_text]))
+    guesses = islice(next_guesses(model, tokenizer, ids, n_candidates), n_new)
+    return takewhile(lambda guess: guess.text not in ends, guesses)

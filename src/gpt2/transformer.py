@@ -20,7 +20,10 @@ Pair = tuple[list[int], list[int]]  # a sentence and its translation, as ids
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a Transformer; the sizes are those of the base model of 2017."""
+    """The shape of a Transformer; the sizes are those of the base model of 2017.
+
+    Raises ValueError if pad is end: masked, it would never be learned.
+    """
 
     n_vocab: int  # of both languages together
     end: int  # the id that closes a sentence, and opens the translation
@@ -28,6 +31,10 @@ class TransformerConfig:
     n_embd: int = 512
     n_head: int = 8
     n_layer: int = 6  # of the encoder, and again of the decoder
+
+    def __post_init__(self) -> None:
+        if self.pad == self.end:
+            raise ValueError(f"pad = end = {self.pad}: padding needs its own id.")
 
 
 def sinusoids(n_ctx: int, n_embd: int, device: torch.device | None = None) -> Tensor:
@@ -300,7 +307,12 @@ def beam_search(
 def encode_source(
     model: Transformer, tokenizer: Tokenizer, texts: Sequence[str]
 ) -> Tensor:
-    """Lay sentences out as a batch of sources, on the model's device: (B, S)."""
+    """Lay sentences out as a batch of sources, on the model's device: (B, S).
+
+    Raises TypeError for a single text.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is a list of texts: write [text] for a single one.")
     pairs: list[Pair] = [(tokenizer.encode(text), []) for text in texts]
     source, _ = pad_pairs(pairs, model.config.end, model.config.pad)
     return source.to(model.wte.weight.device)
