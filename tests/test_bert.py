@@ -383,7 +383,7 @@ def test_fill_reads_the_gap_of_each_row() -> None:
 
 def test_a_row_without_a_gap_is_refused() -> None:
     idx = torch.tensor([[90, 5, 93, 7, 91], [90, 5, 6, 91, 92]])
-    with pytest.raises(ValueError, match="no gap.*mask = 93"):
+    with pytest.raises(ValueError, match=r"no gap.*mask = 93"):
         fill(masked_gpt(), idx, SPECIAL.mask)
 
 

@@ -231,7 +231,7 @@ def test_choices_are_those_of_the_chain_rule(partial, model, tokenizer):
 
 @pytest.mark.parametrize("partial", [False, True])
 def test_a_prompt_without_a_gap_is_refused(partial, model, tokenizer):
-    with pytest.raises(ValueError, match="no gap here.*needs a gap ___"):
+    with pytest.raises(ValueError, match=r"no gap here.*needs a gap ___"):
         choose_candidates(model, tokenizer, ["no gap here"], [["a", "b"]], partial)
 
 
