@@ -22,7 +22,7 @@ Pair = tuple[list[int], list[int]]  # a sentence and its translation, as ids
 class TransformerConfig:
     """The shape of a Transformer; the sizes are those of the base model of 2017.
 
-    Raises ValueError if pad is end: masked, it would never be learned.
+    Raises ValueError if pad is end, which would be masked and never learned.
     """
 
     n_vocab: int  # of both languages together
@@ -110,7 +110,7 @@ def embed(idx: Tensor, wte: nn.Embedding) -> Tensor:
 
 
 def init_glorot(module: nn.Module) -> None:
-    """Draw weights that keep a layer's output about as large as its input; zero biases.
+    """Draw weights that keep the variance from input to output; zero the biases.
 
     The paper names no initialization. Source: Glorot and Bengio 2010, section 4.2.1.
     """
@@ -158,7 +158,7 @@ class Transformer(nn.Module):
 def smoothed_loss(
     logits: Tensor, targets: Tensor, pad: int, epsilon: float = 0.1
 ) -> Tensor:
-    """Return the cross-entropy to smoothed targets, in nats: (B, T, V), (B, T) -> ().
+    """Return the mean cross-entropy, targets smoothed: (B, T, V), (B, T) -> (), nats.
 
     The target is 1 - epsilon on the true token plus epsilon / V on every token.
     Padding is left out. Source: Szegedy et al. 2016, section 7.
