@@ -323,6 +323,33 @@ def test_masking_follows_its_generator(seed: int, rate: float) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*again, strict=True))
 
 
+def test_no_batch_is_without_a_target() -> None:
+    """By chance alone, 0.85^3 of these would have none, and a mean loss over them is 0 / 0."""
+    special = SpecialTokens(4, 4, 5, 6)
+    rows = MaskedRows(DocumentRows(lambda _: [[0, 1, 2]], 4, 8, 1), special)
+    model, config = MaskedGPT(GPTConfig(7, 8, 8, 2, 1), pad=5), TrainingConfig(60, n_warmup=2)
+    optimizer = new_optimizer(model, config)
+    for step in range(60):
+        loss, _, n_targets = train_step(model, optimizer, rows, step, config)
+        assert n_targets >= 1 and torch.isfinite(loss)
+    blank = torch.full((2, 3), special.pad)
+    x, y = mask_tokens(blank, special, torch.Generator().manual_seed(0))
+    assert torch.equal(x, blank) and (y == IGNORE).all()  # nothing to choose from
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.floats(0, 1))
+def test_the_least_target_changes_no_choice_that_chance_made(seed: int, rate: float) -> None:
+    idx = torch.arange(94).view(2, 47)
+    draw = torch.rand(idx.shape, generator=torch.Generator().manual_seed(seed))
+    chosen = (idx < 90) & (draw < rate)
+    _, y = mask_tokens(idx, SPECIAL, torch.Generator().manual_seed(seed), rate)
+    if chosen.any():
+        assert torch.equal(y != IGNORE, chosen)
+    else:
+        assert (y != IGNORE).sum() == 1
+
+
 def test_masks_are_fresh() -> None:
     check_fresh_masks(MaskedRows)
 
@@ -352,6 +379,12 @@ def test_fill_reads_the_gap_of_each_row() -> None:
         logits = model(idx)
     expected = torch.stack([logits[0, 2], logits[1, 1]]).log_softmax(-1)
     assert torch.allclose(fill(model, idx, SPECIAL.mask), expected)
+
+
+def test_a_row_without_a_gap_is_refused() -> None:
+    idx = torch.tensor([[90, 5, 93, 7, 91], [90, 5, 6, 91, 92]])
+    with pytest.raises(ValueError, match=r"no gap.*mask = 93"):
+        fill(masked_gpt(), idx, SPECIAL.mask)
 
 
 @pytest.mark.parametrize("model", [GPT(GPTConfig(94, 16, 36, 3, 2)), masked_gpt()], ids=type)

@@ -273,6 +273,8 @@ def test_the_chain_rule_splits_prompt_and_answer() -> None:
         (lambda: log_probability(NGram(2, LETTERS), [b"a", END, b"a"]), "b''"),
         (lambda: log_probability(NGram(2, LETTERS), [b"a"], [END]), "b''"),
         (lambda: cross_entropy(NGram(2, LETTERS), []), "no documents"),
+        (lambda: write_document(NGram(2, LETTERS), random.Random(0), [b"z"]), "b'z'"),
+        (lambda: write_document(NGram(2, LETTERS), random.Random(0), "ab"), "encode the text"),
         (lambda: bits_per_byte(1.0, 0), "n_bytes = 0"),
         (lambda: entropy([]), "not a distribution"),
         (lambda: entropy([0.5, 0.4]), "not a distribution"),
@@ -282,6 +284,16 @@ def test_the_chain_rule_splits_prompt_and_answer() -> None:
 def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_one_text_is_no_list_of_texts() -> None:
+    with pytest.raises(TypeError, match="list of texts"):
+        word_vocabulary("the cat")
+
+
+def test_a_perplexity_beyond_a_float_is_infinite_and_nan_stays_nan() -> None:
+    assert perplexity(709.7) == math.exp(709.7) < perplexity(710) == perplexity(1e9) == math.inf
+    assert math.isnan(perplexity(math.nan))
 
 
 # Mutants: each a mistake people make, each caught by the check that the real code passes.

@@ -102,6 +102,11 @@ def test_a_prompt_too_long_is_refused(model, tokenizer):
         log_likelihoods(model, tokenizer, ["word " * 200], [" end"])
 
 
+def test_one_prompt_is_no_list_of_prompts(model, tokenizer):
+    with pytest.raises(TypeError, match=r"\[prompt\]"):
+        complete(model, tokenizer, PROMPTS[0], 4)
+
+
 def without_end_of_text(model, tokenizer, prompts, n_new):
     """Wrong: prompts start in the middle of nowhere, as no page does."""
     rows = [torch.tensor([tokenizer.encode(prompt)]) for prompt in prompts]
@@ -224,6 +229,21 @@ def test_choices_are_those_of_the_chain_rule(partial, model, tokenizer):
     check_choice(choose_candidates, model, tokenizer, partial)
 
 
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_prompt_without_a_gap_is_refused(partial, model, tokenizer):
+    with pytest.raises(ValueError, match=r"no gap here.*needs a gap ___"):
+        choose_candidates(model, tokenizer, ["no gap here"], [["a", "b"]], partial)
+
+
+def test_partial_scoring_needs_text_behind_the_gap(model, tokenizer):
+    """All candidates would score 0, and the last by the alphabet win."""
+    with pytest.raises(ValueError, match="text behind it"):
+        choose_candidates(model, tokenizer, ["the ___"], [["b", "a"]], partial=True)
+    scores = [likelihood_alone(model, tokenizer, "the", f" {word}") for word in "ba"]
+    best = "ba"[int(scores[1] > scores[0])]
+    assert choose_candidates(model, tokenizer, ["the ___"], ["ba"], partial=False) == [best]
+
+
 def test_full_and_partial_scoring_taken_for_each_other_are_caught(model, tokenizer):
     def swapped(model, tokenizer, prompts, candidates, partial):
         return choose_candidates(model, tokenizer, prompts, candidates, not partial)
@@ -305,6 +325,21 @@ def test_ask_writes_what_complete_writes_and_shows_its_rivals(model, tokenizer):
             assert guess.candidates[0][0] == guess.text and p == sorted(p, reverse=True)
             assert len(p) == 3 and 0 < sum(p) <= 1 + 1e-5
             assert f"{p[0]:.2f}" in str(guess)
+
+
+def test_ask_refuses_a_prompt_at_the_call(model, tokenizer):
+    with pytest.raises(ValueError, match="the context holds 96"):
+        ask(model, tokenizer, "word " * 200)  # nothing is asked for yet
+
+
+def test_ask_stops_where_the_context_is_full(model, tokenizer):
+    ids = tokenizer.encode("word " * 200)[: model.config.n_ctx - 4]
+    prompt = tokenizer.decode(ids)
+    ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
+    room = model.config.n_ctx - len(ids) + 1
+    new = list(generate(model, ids, room))
+    assert tokenizer.end_of_text not in new and tokenizer.encode("\n")[0] not in new
+    assert len(list(ask(model, tokenizer, prompt, n_new=100))) == len(new) == room <= 6
 
 
 # --- The tasks of chapter 8 ------------------------------------------------------------------

@@ -326,6 +326,17 @@ def test_rows_of_a_batch():
     assert target.tolist() == [[END, 4, END, PAD], [END, 6, 7, END]]
 
 
+def test_padding_must_have_an_id_of_its_own():
+    with pytest.raises(ValueError, match="pad = end = 19"):
+        TransformerConfig(n_vocab=21, end=19, pad=19)
+
+
+def test_one_sentence_is_no_list_of_sentences():
+    tokenizer = Tokenizer([])
+    with pytest.raises(TypeError, match="list of texts"):
+        translate(new_model(), tokenizer, "the red hat")
+
+
 def test_no_pairs_are_refused():
     with pytest.raises(ValueError, match="no pairs"):
         SentencePairs([], END, PAD, 8)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gpt2.attention import Past
 from gpt2.data import IGNORE, Batch, Batches, pad_rows
-from gpt2.decoder import GPT, MLP, Block, GPTConfig, init_weights, positions, project
+from gpt2.decoder import GPT, MLP, Block, GPTConfig, init_weights, positions
 
 
 class FeedForward(MLP):
@@ -22,15 +22,15 @@ class FeedForward(MLP):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(project(x, self.c_fc))  # (B, T, 4 * C)
-        return project(x, self.c_proj)
+        x = self.activation(self.c_fc(x))  # (B, T, 4 * C)
+        return self.c_proj(x)
 
 
 class PostNormBlock(Block):
-    """Add, then normalize the sum, so that no un-normalized stream runs through: (B, T, C) twice.
+    """Add, then normalize the sum: (B, T, C) -> (B, T, C).
 
-    The order of 2017, and BERT's. Source: Vaswani et al. 2017, section 3.1; `transformer_model`
-    in the released modeling.py of BERT.
+    No un-normalized stream runs through. The order of 2017, and BERT's. Source:
+    Vaswani et al. 2017, section 3.1; `transformer_model` in BERT's modeling.py.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PostNormBlock(Block):
 
 @dataclass(frozen=True)
 class BERTConfig:
-    """The numbers that shape a BERT, by GPT-2's names; the defaults are BERT-base, uncased."""
+    """The numbers that shape a BERT, by GPT-2's names; the defaults are BERT-base's."""
 
     n_vocab: int = 30522
     n_ctx: int = 512
@@ -67,7 +67,7 @@ class BERTConfig:
 
 
 def both_sides(idx: Tensor, pad: int) -> Tensor:
-    """Let every query see every token that is not padding: (B, T) -> (B, 1, 1, T), bool."""
+    """Let each query see all tokens but padding: (B, T) -> (B, 1, 1, T), bool."""
     return (idx != pad)[:, None, None, :]
 
 
@@ -88,10 +88,10 @@ class MaskedHead(nn.Module):
 
 
 class BERT(nn.Module):
-    """BERT: ids and segments (B, T) -> logits of the token at each place (B, T, n_vocab).
+    """BERT: ids and segments (B, T) -> logits of each place's token (B, T, n_vocab).
 
-    `visible` says which tokens are seen, see `both_sides`. Dropout is left out. Raises ValueError
-    beyond n_ctx. Source: `BertModel` in the released modeling.py.
+    `visible` says which tokens are seen, see `both_sides`. Dropout is left out.
+    Raises ValueError beyond n_ctx. Source: `BertModel` in the released modeling.py.
     """
 
     def __init__(self, config: BERTConfig) -> None:
@@ -113,8 +113,7 @@ class BERT(nn.Module):
         x = self.ln_e(self.wte(idx) + self.wpe(place) + self.wse(segments))  # (B, T, C)
         for block in self.h:
             x = block(x, visible=visible)
-        logits: Tensor = self.head(x, self.wte.weight)  # (B, T, n_vocab)
-        return logits
+        return self.head(x, self.wte.weight)  # (B, T, n_vocab)
 
 
 class SpecialTokens(NamedTuple):
@@ -129,9 +128,9 @@ class SpecialTokens(NamedTuple):
 def join_segments(
     first: Sequence[int], second: Sequence[int], special: SpecialTokens
 ) -> tuple[list[int], list[int]]:
-    """Write [CLS] first [SEP] second [SEP] and each token's segment; without second, one segment.
+    """Write [CLS] first [SEP] second [SEP], and the segment of each token.
 
-    Source: Devlin et al. 2019, figure 2.
+    Without second there is one segment. Source: Devlin et al. 2019, figure 2.
     """
     a = [special.cls, *first, special.sep]
     b = [*second, special.sep] if second else []
@@ -141,14 +140,16 @@ def join_segments(
 def mask_tokens(
     idx: Tensor, special: SpecialTokens, generator: torch.Generator, rate: float = 0.15
 ) -> Batch:
-    """Choose tokens to be guessed; return the damaged input and the targets: (B, T) twice.
+    """Choose tokens to guess; return the damaged input and the targets: (B, T) twice.
 
-    Of those chosen 80 % become [MASK], 10 % a random token, 10 % stay. Special tokens are never
-    chosen; what is not chosen has the target IGNORE. Source: Devlin et al. 2019, section 3.1; they
-    draw once before training, while every call here draws afresh.
+    Of those chosen 80 % become [MASK], 10 % a random token, 10 % stay. Special tokens
+    are never chosen, and of the text at least one token is; what is not chosen has the
+    target IGNORE. Source: Devlin et al. 2019, section 3.1; they draw once before
+    training, each call here draws afresh.
     """
     text = idx < min(special)
-    chosen = text & (torch.rand(idx.shape, generator=generator) < rate)
+    draw = torch.rand(idx.shape, generator=generator).masked_fill(~text, 1.0)
+    chosen = text & ((draw < rate) | (draw == draw.min()))  # none: no loss, 0 / 0
     fate = torch.rand(idx.shape, generator=generator)
     other = torch.randint(min(special), idx.shape, generator=generator)
     x = torch.where(chosen & (fate < 0.8), special.mask, idx)
@@ -157,7 +158,7 @@ def mask_tokens(
 
 
 class MaskedRows:
-    """The rows of chapter 3 for a masked model: whole, padded, masked anew at each step.
+    """The rows of chapter 3 for a masked model: whole, padded, newly masked each step.
 
     The mask is drawn from (seed, step) alone, so a run can resume.
     """
@@ -170,16 +171,15 @@ class MaskedRows:
         x, y = self.rows.batch(step)
         idx = torch.cat([x[:, :1], y], dim=1)  # (B, T + 1): unshifted
         idx = idx.masked_fill(idx == IGNORE, self.special.pad)
-        state = np.random.SeedSequence((self.seed, step)).generate_state(1)
-        return mask_tokens(
-            idx, self.special, torch.Generator().manual_seed(int(state[0]))
-        )
+        (seed,) = np.random.SeedSequence((self.seed, step)).generate_state(1).tolist()
+        return mask_tokens(idx, self.special, torch.Generator().manual_seed(seed))
 
 
 class MaskedGPT(GPT):
-    """GPT with the mask of BERT and nothing else changed: the logits are of each place's own token.
+    """GPT with BERT's mask, and nothing else changed: (B, T) -> (B, T, n_vocab).
 
-    (B, T) -> (B, T, n_vocab). It keeps no past: each new token changes every key.
+    The logits are of each place's own token. It keeps no past: each new token changes
+    every key.
     """
 
     def __init__(self, config: GPTConfig, pad: int) -> None:
@@ -193,31 +193,33 @@ class MaskedGPT(GPT):
         visible: Tensor | None = None,
     ) -> Tensor:
         if past is not None:
-            raise ValueError(
-                "a masked model keeps no past: give it the whole text again."
-            )
-        return super().hidden(
-            idx, None, both_sides(idx, self.pad) if visible is None else visible
-        )
+            raise ValueError("a masked model keeps no past: give it the whole text.")
+        if visible is None:
+            visible = both_sides(idx, self.pad)
+        return super().hidden(idx, None, visible)
 
 
 @torch.no_grad()
 def fill(model: GPT, idx: Tensor, mask: int) -> Tensor:
-    """Return the logprobs of the token at each row's first [MASK]: (B, T) -> (B, n_vocab)."""
+    """Return the logprobs at each row's first [MASK]: (B, T) -> (B, n_vocab).
+
+    Raises ValueError for a row without one.
+    """
     idx = idx.to(model.wte.weight.device)
-    place = (idx == mask).int().argmax(dim=1)  # (B,)
-    logits: Tensor = model(idx)[torch.arange(len(idx)), place]  # (B, n_vocab)
-    return logits.log_softmax(dim=-1)
+    gaps = idx == mask  # (B, T)
+    if not gaps.any(dim=1).all():
+        raise ValueError(f"a row has no gap to fill: none of its ids is mask = {mask}.")
+    place = gaps.int().argmax(dim=1)  # (B,)
+    return model(idx)[torch.arange(len(idx)), place].log_softmax(dim=-1)
 
 
 @torch.no_grad()
 def text_logprobs(
     model: GPT, texts: Sequence[Sequence[int]], end_of_text: int
 ) -> Tensor:
-    """Return ln p of each whole text, up to its end, by a causal model: (len(texts),), nats."""
-    x, y = (
-        part.to(model.wte.weight.device) for part in pad_rows(texts, end_of_text, 2**30)
-    )
+    """Return ln p of each whole text and its end, by a causal model: (B,), nats."""
+    device = model.wte.weight.device
+    x, y = (part.to(device) for part in pad_rows(texts, end_of_text, 2**30))
     logprobs = model(x).log_softmax(dim=-1)  # (B, T, n_vocab)
     of_targets = logprobs.gather(-1, y.clamp(min=0)[..., None])[..., 0]  # (B, T)
     return torch.where(y == IGNORE, 0.0, of_targets).sum(dim=1)
@@ -225,7 +227,7 @@ def text_logprobs(
 
 @torch.no_grad()
 def pseudo_logprobs(model: GPT, row: Tensor, special: SpecialTokens) -> Tensor:
-    """Return ln p of each text token given all others, masked one at a time: (T,) -> (n_text,)."""
+    """Return ln p of each text token given all the others: (T,) -> (n_text,), nats."""
     place = (row < min(special)).nonzero()[:, 0]  # (n_text,)
     masked = row.repeat(len(place), 1)  # (n_text, T): one forward pass for each token
     each = torch.arange(len(place), device=row.device)
@@ -234,10 +236,11 @@ def pseudo_logprobs(model: GPT, row: Tensor, special: SpecialTokens) -> Tensor:
 
 
 class Classifier(nn.Module):
-    """Name the kind of a text from one vector of its model: (B, T) -> logits (B, n_class).
+    """Name a text's kind from one vector of its model: (B, T) -> logits (B, n_class).
 
-    A masked model is read at [CLS], the first token; a causal one at the last, the only one that
-    has seen all. Source: Devlin et al. 2019, section 4; Radford et al. 2018, section 3.2.
+    A masked model is read at [CLS], the first token; a causal one at the last, the
+    only one that has seen all. Source: Devlin et al. 2019, section 4; Radford et al.
+    2018, section 3.2.
     """
 
     def __init__(self, body: GPT, n_class: int, pad: int) -> None:
@@ -249,5 +252,4 @@ class Classifier(nn.Module):
         x = self.body.hidden(idx)  # (B, T, C)
         last = (idx != self.pad).sum(dim=1) - 1  # (B,)
         place = torch.zeros_like(last) if isinstance(self.body, MaskedGPT) else last
-        logits: Tensor = self.head(x[torch.arange(len(idx)), place])
-        return logits
+        return self.head(x[torch.arange(len(idx)), place])  # (B, n_class)

@@ -1,4 +1,4 @@
-"""A language model by counting, and the measures every later model is held to. Chapter 1."""
+"""A language model by counting, and the measures of every later model. Chapter 1."""
 
 import math
 import random
@@ -6,34 +6,41 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-END = b""  # the token that ends a document: no bytes, so no other token can be mistaken for it
+END = b""  # the token that ends a document: no other token is empty
 
 
 def split_words(text: str) -> list[bytes]:
-    """Cut a text into words, punctuation and white space; joined, the pieces are the text."""
+    """Cut a text into words, punctuation and white space; joined, they are the text."""
     return [piece.encode() for piece in re.findall(r" ?\w+| ?[^\w\s]+|\s", text)]
 
 
 def word_vocabulary(texts: Iterable[str]) -> list[bytes]:
-    """List END, the 256 single bytes, and the words of the texts in order of first use."""
+    """List END, the 256 single bytes, and the texts' words in order of first use.
+
+    Raises TypeError for a single text, whose "texts" would be its characters.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is a list of texts: write [text] for a single one.")
     words = (word for text in texts for word in split_words(text))
     return list(dict.fromkeys([END, *(bytes([value]) for value in range(256)), *words]))
 
 
 def encode_words(text: str, vocabulary: Collection[bytes]) -> list[bytes]:
-    """Return the tokens of a text: its words, and byte by byte those not in the vocabulary."""
+    """Return a text as tokens: its words; byte by byte those not in the vocabulary."""
     tokens = []
     for word in split_words(text):
         tokens += [word] if word in vocabulary else [bytes([value]) for value in word]
     return tokens
 
 
-def histories(
-    document: Sequence[bytes], order: int
-) -> Iterator[tuple[tuple[bytes, ...], bytes]]:
-    """Pair each token of a document, and its END, with its last 0, 1, ..., order - 1 tokens.
+History = tuple[bytes, ...]  # the tokens before a token, the latest last
 
-    Before the first token stands END, and before that nothing: no history crosses documents.
+
+def histories(document: Sequence[bytes], order: int) -> Iterator[tuple[History, bytes]]:
+    """Pair each token of a document, and its END, with its last 0 to order - 1 tokens.
+
+    END comes before the first token, and nothing before END: no history crosses
+    documents.
     """
     tokens = [END, *document, END]
     for i in range(1, len(tokens)):
@@ -42,41 +49,33 @@ def histories(
 
 
 class NGram:
-    """Predict a token from the order - 1 tokens before it, by counting; Witten-Bell smoothing.
+    """Predict a token from counts of the order - 1 tokens before it, smoothed.
 
-    Sums to 1 over the vocabulary for every history. Raises ValueError for an order below 1 or a
-    token outside the vocabulary. Source: Witten and Bell 1991, method C.
+    Sums to 1 over the vocabulary for every history. Raises ValueError for an order
+    below 1 or an unknown token. Source: Witten and Bell 1991, method C.
     """
 
     def __init__(self, order: int, vocabulary: Iterable[bytes]) -> None:
         if order < 1:
-            raise ValueError(
-                f"order = {order}: an n-gram needs an order of at least 1."
-            )
+            raise ValueError(f"order = {order}: an n-gram's order is at least 1.")
         self.order = order
-        self.vocabulary = dict.fromkeys(
-            [*vocabulary, END]
-        )  # a set that keeps its order
-        self.counts: defaultdict[tuple[bytes, ...], Counter[bytes]] = defaultdict(
-            Counter
-        )
-        self.totals: Counter[tuple[bytes, ...]] = Counter()
+        self.vocabulary = dict.fromkeys([*vocabulary, END])  # a set that keeps order
+        self.counts: defaultdict[History, Counter[bytes]] = defaultdict(Counter)
+        self.totals: Counter[History] = Counter()
 
     def learn(self, document: Sequence[bytes]) -> None:
-        """Count the tokens of a document, and its END, after each of their histories."""
+        """Count a document's tokens, and its END, after each of their histories."""
         check_tokens(document, self.vocabulary)
         for history, token in histories(document, self.order):
             self.counts[history][token] += 1
             self.totals[history] += 1
 
     def probability(self, token: bytes, history: Sequence[bytes]) -> float:
-        """Return p(token | history), from the shortest history to the longest one seen."""
+        """Return p(token | history), from the shortest history to the longest seen."""
         p = 1 / len(self.vocabulary)
         for length in range(min(self.order - 1, len(history)) + 1):
             recent = tuple(history[len(history) - length :])
-            if (
-                recent not in self.totals
-            ):  # never seen, so no longer history was seen either
+            if recent not in self.totals:  # never seen, so no longer one was either
                 break
             seen = self.counts[recent]
             p = (seen[token] + len(seen) * p) / (self.totals[recent] + len(seen))
@@ -87,17 +86,17 @@ def check_tokens(tokens: Iterable[bytes], vocabulary: Collection[bytes]) -> None
     """Raise ValueError if a token inside a document is END or not in the vocabulary."""
     for token in tokens:
         if token == END or token not in vocabulary:
-            raise ValueError(
-                f"token {token!r} cannot stand in a document: encode the text first."
-            )
+            cure = "encode the text first."
+            raise ValueError(f"token {token!r} cannot stand in a document: {cure}")
 
 
 def log_probability(
     model: NGram, tokens: Sequence[bytes], prompt: Sequence[bytes] = ()
 ) -> float:
-    """Return ln p(tokens | prompt) in nats, by the chain rule; the prompt opens a document.
+    """Return ln p(tokens | prompt) in nats, by the chain rule.
 
-    For a whole document let the tokens end with END. Raises ValueError for an unknown token.
+    The prompt opens a document. For a whole document let the tokens end with END.
+    Raises ValueError for an unknown token.
     """
     last = len(tokens) - 1 if tokens and tokens[-1] == END else len(tokens)
     check_tokens([*prompt, *tokens[:last]], model.vocabulary)
@@ -124,12 +123,18 @@ def cross_entropy(model: NGram, documents: Iterable[Sequence[bytes]]) -> float:
 
 
 def perplexity(nats: float) -> float:
-    """Return exp of a loss in nats a token: as hard as a choice among so many equal ones."""
-    return math.exp(nats)
+    """Return exp of a loss in nats a token: as hard as a choice among so many equals.
+
+    Infinite where that is beyond a float.
+    """
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 def bits_per_byte(nats: float, n_bytes: int) -> float:
-    """Return the loss of a whole text, nats in total, as bits for each of its UTF-8 bytes.
+    """Return a whole text's loss, nats in total, as bits for each of its UTF-8 bytes.
 
     Raises ValueError if n_bytes is not positive.
     """
@@ -145,16 +150,16 @@ def entropy(distribution: Iterable[float]) -> float:
     """
     p = list(distribution)
     if min(p, default=-1) < 0 or not math.isclose(math.fsum(p), 1, abs_tol=1e-9):
-        raise ValueError(
-            f"not a distribution: {len(p)} numbers that sum to {math.fsum(p)}, not 1."
-        )
+        what = f"{len(p)} numbers that sum to {math.fsum(p)}, not 1."
+        raise ValueError(f"not a distribution: {what}")
     return -math.fsum(x * math.log(x) for x in p if x > 0)
 
 
 def sample_token(model: NGram, history: Sequence[bytes], rng: random.Random) -> bytes:
-    """Draw a token from p(token | history): from the longest history's counts or a shorter one's.
+    """Draw a token from p(token | history), by the counts of one of its histories.
 
-    A history seen N times before T different tokens hands over with probability T / (N + T).
+    The longest begins. A history seen N times before T different tokens hands over
+    to the next shorter one with probability T / (N + T).
     """
     for length in range(min(model.order - 1, len(history)), -1, -1):
         recent = tuple(history[len(history) - length :])
@@ -170,7 +175,11 @@ def write_document(
     prompt: Sequence[bytes] = (),
     max_tokens: int = 200,
 ) -> str:
-    """Continue the prompt, token by token, until END or max_tokens; return prompt and all."""
+    """Continue a prompt until END or max_tokens more tokens; return prompt and all.
+
+    Raises ValueError for an unknown token in the prompt.
+    """
+    check_tokens(prompt, model.vocabulary)
     tokens = [END, *prompt]
     for _ in range(max_tokens):
         token = sample_token(model, tokens, rng)

@@ -1,9 +1,10 @@
-"""Zero-shot prompting: a task is a text to go on with, and its score a comparison. Chapter 8."""
+"""Zero-shot prompting: a task is a text to continue. Chapter 8."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 import numpy as np
 import torch
@@ -21,10 +22,9 @@ GAP = "___"  # where a prompt leaves out a word that is to be chosen
 def with_examples(
     prompt: str, examples: Sequence[tuple[str, str]], separator: str = " = "
 ) -> str:
-    """Put example pairs before a prompt, a line each, as in section 3.7 of the paper."""
-    return "\n".join(
-        [*(f"{left}{separator}{right}" for left, right in examples), prompt]
-    )
+    """Put example pairs before a prompt, a line each, as in the paper's section 3.7."""
+    lines = [left + separator + right for left, right in examples]
+    return "\n".join([*lines, prompt])
 
 
 @torch.inference_mode()
@@ -52,9 +52,12 @@ def complete(
 ) -> list[str]:
     """Write the greedy continuation of each prompt, up to the end of its line.
 
-    Prompts of one length run as one batch: no padding, so none that could be attended to.
-    Raises ValueError if a prompt and n_new tokens do not fit into the context.
+    Prompts of one length run as one batch, so there is no padding to attend to.
+    Raises ValueError where a prompt or its continuation outgrows the context, and
+    TypeError for a single prompt.
     """
+    if isinstance(prompts, str):
+        raise TypeError("prompts is a list of texts: write [prompt] for a single one.")
     by_length = defaultdict(list)
     for i, prompt in enumerate(prompts):
         ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
@@ -81,31 +84,25 @@ def log_likelihoods(
 ) -> Tensor:
     """Return ln p(end | start), in nats, of each pair of texts, in one pass: (N,).
 
-    Shorter rows are padded on the right, which causal attention never sees. Raises ValueError
-    if start and end do not fit into the context.
+    Shorter rows are padded on the right, which causal attention never sees. Raises
+    ValueError if start and end do not fit into the context.
     """
-    device = model.wte.weight.device
-    skipped = [len(tokenizer.encode(start)) for start in starts]
-    rows = [
-        tokenizer.encode(start) + tokenizer.encode(end)
-        for start, end in zip(starts, ends, strict=True)
-    ]
-    if (longest := max(map(len, rows))) >= model.config.n_ctx:
-        raise ValueError(
-            f"{longest} tokens do not fit into n_ctx = {model.config.n_ctx}."
-        )
-    x, y = pad_rows(rows, tokenizer.end_of_text, model.config.n_ctx)  # (N, T) each
-    for row, (start, ids) in enumerate(zip(skipped, rows, strict=True)):
-        y[row, :start] = IGNORE
+    device, n_ctx = model.wte.weight.device, model.config.n_ctx
+    first = [tokenizer.encode(start) for start in starts]
+    second = [tokenizer.encode(end) for end in ends]
+    rows = [a + b for a, b in zip(first, second, strict=True)]
+    if (longest := max(map(len, rows))) >= n_ctx:
+        raise ValueError(f"{longest} tokens do not fit into n_ctx = {n_ctx}.")
+    x, y = pad_rows(rows, tokenizer.end_of_text, n_ctx)  # (N, T) each
+    for row, (start, ids) in enumerate(zip(first, rows, strict=True)):
+        y[row, : len(start)] = IGNORE
         y[row, len(ids) :] = IGNORE  # what follows the end is another question
-    asked = (y != IGNORE).to(device)  # (N, T)
-    logits = F.linear(
-        model.hidden(x.to(device))[asked], model.wte.weight
-    )  # (K, n_vocab)
-    losses = F.cross_entropy(logits, y.to(device)[asked], reduction="none")  # (K,)
-    return -torch.zeros(len(rows), device=device).index_add(
-        0, asked.nonzero()[:, 0], losses
-    )
+    x, y = x.to(device), y.to(device)
+    asked = y != IGNORE  # (N, T), K of them true
+    logits = F.linear(model.hidden(x)[asked], model.wte.weight)  # (K, n_vocab)
+    losses = F.cross_entropy(logits, y[asked], reduction="none")  # (K,)
+    total = torch.zeros(len(rows), device=device)  # (N,)
+    return -total.index_add(0, asked.nonzero()[:, 0], losses)
 
 
 def choose_candidates(
@@ -117,18 +114,22 @@ def choose_candidates(
 ) -> list[str]:
     """Fill the gap of each prompt with the candidate that makes the text likeliest.
 
-    Full scoring counts the candidate and all behind it, partial scoring only what stands behind
-    it: how well the candidate explains the rest. Source: Trinh and Le 2018, section 3.1.
+    Full scoring counts the candidate and all behind it, partial scoring only what is
+    behind it: how well the candidate explains the rest. Raises ValueError for a prompt
+    without a gap, or with nothing to score behind it. Source: Trinh and Le 2018,
+    section 3.1.
     """
     starts, ends = [], []
     for prompt, words in zip(prompts, candidates, strict=True):
-        before, _, rest = prompt.partition(GAP)
+        before, gap, rest = prompt.partition(GAP)
+        if not gap or (partial and not rest):
+            wish = f"needs a gap {GAP}" + " with text behind it" * partial
+            raise ValueError(f"the prompt {prompt!r} {wish}.")
         for word in words:
             start, end = (before + word, rest) if partial else (before, word + rest)
-            starts.append(start.rstrip())
-            ends.append(
-                start[len(start.rstrip()) :] + end
-            )  # a space belongs to the next token
+            cut = len(start.rstrip())  # a space belongs to the next token
+            starts.append(start[:cut])
+            ends.append(start[cut:] + end)
     scores = iter(log_likelihoods(model, tokenizer, starts, ends).tolist())
     return [max([(next(scores), word) for word in words])[1] for words in candidates]
 
@@ -139,18 +140,18 @@ def exact_match(answers: Sequence[str], references: Sequence[str]) -> np.ndarray
 
 
 def slot_accuracy(summaries: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Score the share of verb, thing and place that a summary has right: (N,), in thirds.
+    """Score the share of verb, thing and place that a summary has right: (N,).
 
-    Shared words such as "a" and "at the" earn nothing. A summary of another form scores 0.
+    Scores are thirds. The words "a" and "at the", which all summaries share, earn
+    nothing; a summary of another form scores 0.
     """
     form = re.compile(r"(\w+) an? (\w+) at the (\w+)")
     scores = []
     for summary, reference in zip(summaries, references, strict=True):
         found, wanted = form.fullmatch(summary), form.fullmatch(reference)
         if not wanted:
-            raise ValueError(
-                f"reference {reference!r} is not of the form 'verb a thing at the place'"
-            )
+            wish = "of the form 'verb a thing at the place'"
+            raise ValueError(f"reference {reference!r} is not {wish}.")
         slots = zip(found.groups() if found else (), wanted.groups(), strict=False)
         scores.append(sum(a == b for a, b in slots) / 3)
     return np.array(scores)
@@ -159,20 +160,19 @@ def slot_accuracy(summaries: Sequence[str], references: Sequence[str]) -> np.nda
 def bootstrap(
     scores: np.ndarray, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the mean, by drawing as many items again, with replacement.
+    """Return the 95 % interval of the mean, by drawing the items with replacement.
 
     Source: Efron and Tibshirani 1993, chapter 13 (percentiles).
     """
-    draws = np.random.default_rng(seed).integers(
-        len(scores), size=(n_resamples, len(scores))
-    )
+    n, rng = len(scores), np.random.default_rng(seed)
+    draws = rng.integers(n, size=(n_resamples, n))
     low, high = np.percentile(scores[draws].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A token that the model wrote, and what else it could have: (token, probability) pairs."""
+    """A token that the model wrote, and its rivals as (token, probability) pairs."""
 
     text: str
     candidates: tuple[tuple[str, float], ...]
@@ -182,6 +182,19 @@ class Guess:
 
 
 @torch.inference_mode()
+def next_guesses(
+    model: GPT, tokenizer: Tokenizer, ids: Sequence[int], n_candidates: int
+) -> Iterator[Guess]:
+    """Continue ids greedily until the context is full; yield tokens with rivals."""
+    idx, cache = torch.tensor([ids], device=model.wte.weight.device), new_cache(model)
+    for _ in range(len(ids), model.config.n_ctx + 1):
+        p = next_logits(model, idx, cache)[0].softmax(dim=-1)  # (n_vocab,)
+        p, best = p.topk(n_candidates)  # (n,) each
+        texts = [tokenizer.decode([i]) for i in best.tolist()]
+        yield Guess(texts[0], tuple(zip(texts, p.tolist(), strict=True)))
+        idx = best[None, :1]  # (1, 1)
+
+
 def ask(
     model: GPT,
     tokenizer: Tokenizer,
@@ -189,18 +202,13 @@ def ask(
     n_new: int = 24,
     n_candidates: int = 4,
 ) -> Iterator[Guess]:
-    """Go on with a prompt, greedily, to the end of its line; yield each token with its rivals.
+    """Continue a prompt by up to n_new guesses, to the end of its line.
 
-    Raises ValueError for a prompt that does not fit into the context.
+    Raises ValueError, at once, for a prompt that does not fit into the context.
     """
-    ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)]
-    idx, cache = torch.tensor([ids], device=model.wte.weight.device), new_cache(model)
-    for _ in range(n_new):
-        p, best = (
-            next_logits(model, idx, cache)[0].softmax(dim=-1).topk(n_candidates)
-        )  # (n,) each
-        texts = [tokenizer.decode([i]) for i in best.tolist()]
-        if best[0] == tokenizer.end_of_text or texts[0] == "\n":
-            return
-        yield Guess(texts[0], tuple(zip(texts, p.tolist(), strict=True)))
-        idx = best[None, :1]  # (1, 1)
+    ids, n_ctx = [tokenizer.end_of_text, *tokenizer.encode(prompt)], model.config.n_ctx
+    if len(ids) > n_ctx:
+        raise ValueError(f"a prompt of {len(ids)} tokens: the context holds {n_ctx}.")
+    ends = ("\n", tokenizer.decode([tokenizer.end_of_text]))
+    guesses = islice(next_guesses(model, tokenizer, ids, n_candidates), n_new)
+    return takewhile(lambda guess: guess.text not in ends, guesses)

@@ -20,14 +20,21 @@ Pair = tuple[list[int], list[int]]  # a sentence and its translation, as ids
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a Transformer; the sizes are those of the base model of 2017."""
+    """The shape of a Transformer; the sizes are those of the base model of 2017.
+
+    Raises ValueError if pad is end, which would be masked and never learned.
+    """
 
     n_vocab: int  # of both languages together
     end: int  # the id that closes a sentence, and opens the translation
-    pad: int  # the id that fills up short rows; its own, for it is masked wherever it stands
+    pad: int  # the id that fills short rows; masked everywhere, so of no other use
     n_embd: int = 512
     n_head: int = 8
     n_layer: int = 6  # of the encoder, and again of the decoder
+
+    def __post_init__(self) -> None:
+        if self.pad == self.end:
+            raise ValueError(f"pad = end = {self.pad}: padding needs its own id.")
 
 
 def sinusoids(n_ctx: int, n_embd: int, device: torch.device | None = None) -> Tensor:
@@ -40,9 +47,8 @@ def sinusoids(n_ctx: int, n_embd: int, device: torch.device | None = None) -> Te
     place = torch.arange(n_ctx, device=device)[:, None]  # (T, 1)
     power = torch.arange(0, n_embd, 2, device=device) / n_embd  # (C / 2,)
     angle = place / 10000**power  # (T, C / 2), radians
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(
-        1
-    )  # (T, C): sin, cos, sin ...
+    pairs = torch.stack([angle.sin(), angle.cos()], dim=-1)  # (T, C / 2, 2)
+    return pairs.flatten(1)  # (T, C): sin, cos, sin ...
 
 
 class CrossAttention(nn.Module):
@@ -54,32 +60,27 @@ class CrossAttention(nn.Module):
     def __init__(self, n_embd: int, n_head: int) -> None:
         super().__init__()
         self.n_head = n_head
-        self.c_attn = nn.Linear(
-            n_embd, 3 * n_embd
-        )  # queries, keys and values, in this order
+        self.c_attn = nn.Linear(n_embd, 3 * n_embd)  # queries, keys, values, in order
         self.c_proj = nn.Linear(n_embd, n_embd)
 
     def heads(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return q (B, H, T, D) of x, and k and v (B, H, S, D) of memory."""
-        C, weight, bias = x.size(-1), self.c_attn.weight, self.c_attn.bias
+        C, H = x.size(-1), self.n_head
+        weight, bias = self.c_attn.weight, self.c_attn.bias
         q = F.linear(x, weight[:C], bias[:C])  # (B, T, C)
         k, v = F.linear(memory, weight[C:], bias[C:]).chunk(2, dim=-1)  # (B, S, C) each
-        return (
-            split_heads(q, self.n_head),
-            split_heads(k, self.n_head),
-            split_heads(v, self.n_head),
-        )
+        return split_heads(q, H), split_heads(k, H), split_heads(v, H)
 
     def forward(self, x: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
         q, k, v = self.heads(x, memory)
-        y: Tensor = self.c_proj(merge_heads(attend(q, k, v, visible)))  # (B, T, C)
-        return y
+        return self.c_proj(merge_heads(attend(q, k, v, visible)))  # (B, T, C)
 
 
 class DecoderBlock(nn.Module):
-    """Look at the translation so far, look at the source, think: (B, T, C) -> (B, T, C).
+    """Look at the translation so far, at the source, think: (B, T, C) -> (B, T, C).
 
-    Post-norm: the sum is normalized, not the input. Source: Vaswani et al. 2017, section 3.1.
+    Post-norm: the sum is normalized, not the input. Source: Vaswani et al. 2017,
+    section 3.1.
     """
 
     def __init__(self, n_embd: int, n_head: int) -> None:
@@ -99,17 +100,17 @@ class DecoderBlock(nn.Module):
 
 
 def embed(idx: Tensor, wte: nn.Embedding) -> Tensor:
-    """Scale the embeddings to the size of the positions, and add these: (B, T) -> (B, T, C).
+    """Scale the embeddings, and add the positions: (B, T) -> (B, T, C).
 
-    Source: Vaswani et al. 2017, section 3.4.
+    Scaled by sqrt(C), they are about as large as the positions. Source: Vaswani et
+    al. 2017, section 3.4.
     """
     C = wte.embedding_dim
-    x: Tensor = wte(idx) * math.sqrt(C) + sinusoids(idx.size(1), C, idx.device)
-    return x
+    return wte(idx) * math.sqrt(C) + sinusoids(idx.size(1), C, idx.device)
 
 
 def init_glorot(module: nn.Module) -> None:
-    """Draw weights so that a layer's output varies about as its input does; zero the biases.
+    """Draw weights that keep the variance from input to output; zero the biases.
 
     The paper names no initialization. Source: Glorot and Bengio 2010, section 4.2.1.
     """
@@ -117,15 +118,14 @@ def init_glorot(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.Embedding):
-        nn.init.normal_(
-            module.weight, std=module.embedding_dim**-0.5
-        )  # times sqrt(C): 1
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)  # * sqrt(C): 1
 
 
 class Transformer(nn.Module):
-    """Source ids (B, S) and target ids (B, T) -> logits of the next target token (B, T, n_vocab).
+    """Source ids (B, S), target ids (B, T) -> logits of what follows (B, T, n_vocab).
 
-    One table embeds both languages and is the head. No dropout. Source: Vaswani et al. 2017.
+    One table embeds both languages and is the head. No dropout. Source: Vaswani et
+    al. 2017.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -138,7 +138,7 @@ class Transformer(nn.Module):
         self.apply(init_glorot)
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Read a source from both sides: (B, S) -> memory (B, S, C), visible (B, 1, 1, S)."""
+        """Read a source: (B, S) -> memory (B, S, C), what is visible (B, 1, 1, S)."""
         x, visible = embed(source, self.wte), both_sides(source, self.config.pad)
         for block in self.encoder:
             x = block(x, visible=visible)
@@ -146,9 +146,7 @@ class Transformer(nn.Module):
 
     def decode(self, target: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
         """Score what follows each target token: (B, T) -> (B, T, n_vocab)."""
-        x = embed(
-            target, self.wte
-        )  # its padding stands at the end: no token sees that far
+        x = embed(target, self.wte)  # padding is at the end: no token sees that far
         for block in self.decoder:
             x = block(x, memory, visible)
         return F.linear(x, self.wte.weight)
@@ -160,10 +158,10 @@ class Transformer(nn.Module):
 def smoothed_loss(
     logits: Tensor, targets: Tensor, pad: int, epsilon: float = 0.1
 ) -> Tensor:
-    """Return the mean cross-entropy with smoothed targets, in nats: (B, T, V), (B, T) -> ().
+    """Return the mean cross-entropy, targets smoothed: (B, T, V), (B, T) -> (), nats.
 
-    The target is 1 - epsilon on the true token plus epsilon / V on every token. Padding is left
-    out. Source: Szegedy et al. 2016, section 7.
+    The target is 1 - epsilon on the true token plus epsilon / V on every token.
+    Padding is left out. Source: Szegedy et al. 2016, section 7.
     """
     log_p = logits.log_softmax(dim=-1)  # (B, T, V)
     true = log_p.gather(-1, targets[..., None]).squeeze(-1)  # (B, T)
@@ -172,16 +170,16 @@ def smoothed_loss(
 
 
 def noam_rate(step: int, n_embd: int, n_warmup: int = 4000) -> float:
-    """Rise in a line for n_warmup steps, then fall as 1 / sqrt(step); steps count from 0.
+    """Rise linearly for n_warmup steps, then fall as 1 / sqrt(step), from step 0 on.
 
-    Source: Vaswani et al. 2017, formula 3; known by the name of an author, Noam Shazeer.
+    Source: Vaswani et al. 2017, formula 3; named after one author, Noam Shazeer.
     """
     n = step + 1
     return float(n_embd**-0.5 * min(n**-0.5, n * n_warmup**-1.5))
 
 
 def pad_pairs(pairs: Sequence[Pair], end: int, pad: int) -> Batch:
-    """Lay pairs out in rows: sources closed by `end` (B, S), targets between two of it (B, T)."""
+    """Lay pairs out in rows: sources and `end` (B, S), targets between two (B, T)."""
     sources = [torch.tensor([*source, end]) for source, _ in pairs]
     targets = [torch.tensor([end, *target, end]) for _, target in pairs]
     source = nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=pad)
@@ -192,7 +190,8 @@ def pad_pairs(pairs: Sequence[Pair], end: int, pad: int) -> Batch:
 class SentencePairs:
     """Batches of pairs, sources of like length together: step -> (B, S), (B, T).
 
-    A pure function of the step; each pair comes once an epoch. Raises ValueError without pairs.
+    A pure function of the step; each pair comes once an epoch. Raises ValueError
+    without pairs.
     """
 
     def __init__(
@@ -205,10 +204,9 @@ class SentencePairs:
         self.groups = lru_cache(maxsize=1)(self.group)  # one epoch in memory
 
     def group(self, epoch: int) -> list[list[Pair]]:
-        """Put the pairs of an epoch into batches, and the batches into a seeded order."""
-        shuffled = [
-            self.pairs[i] for i in epoch_order(len(self.pairs), self.seed, epoch)
-        ]
+        """Cut an epoch's pairs into batches of like length, in a seeded order."""
+        order = epoch_order(len(self.pairs), self.seed, epoch)
+        shuffled = (self.pairs[i] for i in order)
         by_length = sorted(shuffled, key=lambda pair: len(pair[0]))
         starts = epoch_order(self.n_batches, self.seed, epoch) * self.batch_size
         return [by_length[i : i + self.batch_size] for i in starts]
@@ -219,10 +217,9 @@ class SentencePairs:
 
 
 def new_optimizer(model: nn.Module) -> torch.optim.Adam:
-    """Make Adam as in Vaswani et al. 2017, section 5.3; its rate is set at each step."""
-    return torch.optim.Adam(
-        model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True
-    )
+    """Make Adam as in Vaswani et al. 2017, section 5.3; each step sets its rate."""
+    p, betas = model.parameters(), (0.9, 0.98)
+    return torch.optim.Adam(p, lr=0.0, betas=betas, eps=1e-9, fused=True)
 
 
 def train_step(
@@ -232,7 +229,7 @@ def train_step(
     rate: float,
     epsilon: float = 0.1,
 ) -> Tensor:
-    """Move the weights once; return the smoothed loss before it. All target tokens at once."""
+    """Move the weights once, by all target tokens; return the smoothed loss before."""
     optimizer.param_groups[0]["lr"] = rate
     source, target = (part.to(model.wte.weight.device) for part in batch)
     logits = model(source, target[:, :-1])  # (B, T - 1, V)
@@ -255,16 +252,15 @@ def load_mean(model: nn.Module, states: Sequence[dict[str, Tensor]]) -> None:
 
 @torch.inference_mode()
 def greedy_search(model: Transformer, source: Tensor, n_new: int) -> Tensor:
-    """Translate a batch, always by the likeliest token: (B, S) -> (B, T <= n_new), then padding."""
+    """Translate a batch by the likeliest tokens: (B, S) -> (B, T <= n_new), padded."""
     memory, visible = model.encode(source)
     end, pad = model.config.end, model.config.pad
     target = source.new_full((len(source), 1), end)  # (B, 1)
     done = torch.zeros_like(target[:, 0], dtype=torch.bool)  # (B,)
     for _ in range(n_new):
         token = model.decode(target, memory, visible)[:, -1].argmax(dim=-1)  # (B,)
-        target = torch.cat(
-            [target, token.masked_fill(done, pad)[:, None]], dim=1
-        )  # (B, T + 1)
+        token = token.masked_fill(done, pad)
+        target = torch.cat([target, token[:, None]], dim=1)  # (B, T + 1)
         done |= token == end
         if done.all():
             break
@@ -285,17 +281,16 @@ def beam_search(
 ) -> list[tuple[float, list[int]]]:
     """Translate one sentence (1, S); return up to `width` (score, ids), the best first.
 
-    A hypothesis that ends leaves the beam and is kept (Sutskever et al. 2014, section 3.2). Its
-    score is log p over `length_penalty`; `end` counts as a token.
+    A hypothesis that ends leaves the beam and is kept (Sutskever et al. 2014, section
+    3.2). Its score is log p over `length_penalty`; `end` counts as a token.
     """
     memory, visible = model.encode(source)
     live = source.new_full((1, 1), model.config.end)  # (n, T): hypotheses that go on
     log_p = torch.zeros(1, device=source.device)  # (n,)
     found: list[tuple[float, list[int]]] = []
     for length in range(1, n_new + 1):
-        logits = model.decode(live, memory.expand(len(live), -1, -1), visible)[
-            :, -1
-        ]  # (n, V)
+        seen = memory.expand(len(live), -1, -1)  # (n, S, C)
+        logits = model.decode(live, seen, visible)[:, -1]  # (n, V)
         total = log_p[:, None] + logits.log_softmax(dim=-1)  # (n, V)
         log_p, place = total.flatten().topk(min(width - len(found), total.numel()))
         parent, token = place // total.size(1), place % total.size(1)
@@ -312,14 +307,19 @@ def beam_search(
 def encode_source(
     model: Transformer, tokenizer: Tokenizer, texts: Sequence[str]
 ) -> Tensor:
-    """Lay sentences out as a batch of sources, on the model's device: (B, S)."""
+    """Lay sentences out as a batch of sources, on the model's device: (B, S).
+
+    Raises TypeError for a single text.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is a list of texts: write [text] for a single one.")
     pairs: list[Pair] = [(tokenizer.encode(text), []) for text in texts]
     source, _ = pad_pairs(pairs, model.config.end, model.config.pad)
     return source.to(model.wte.weight.device)
 
 
 def read_target(model: Transformer, tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Return the text before `end`; an untrained model may write padding, which is no text."""
+    """Return the text before `end`, without padding, which untrained models write."""
     text = takewhile(lambda i: i != model.config.end, ids)
     return tokenizer.decode(i for i in text if i != model.config.pad)
 
