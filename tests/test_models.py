@@ -8,10 +8,18 @@ import torch
 
 from course import models
 from course.__main__ import main
+from gpt2 import training
 from gpt2.decoder import count_parameters
 from gpt2.prompting import bootstrap
 from gpt2.tokenizer import Tokenizer
-from gpt2.training import load_model, read_checkpoint
+from gpt2.training import (
+    CHECKPOINT,
+    load_model,
+    new_optimizer,
+    read_checkpoint,
+    save_checkpoint,
+    train_step,
+)
 
 RESULTS = models.read_results()
 LARGEST = list(models.SIZES)[-1]
@@ -113,10 +121,10 @@ def test_a_run_goes_on_where_it_was_stopped(small, monkeypatch):
     class Stop(Exception):
         pass
 
-    def interrupted(checkpoint, path):
-        if path.stem == "00070":
+    def interrupted(model, step, config, path):
+        if step == 70:
             raise Stop
-        keep(checkpoint, path)
+        keep(model, step, config, path)
 
     keep = models.keep_weights
     models.train_run("0.1M", 1)
@@ -126,9 +134,10 @@ def test_a_run_goes_on_where_it_was_stopped(small, monkeypatch):
         models.train_run("0.1M", 1)
     monkeypatch.setattr(models, "keep_weights", keep)
     models.train_run("0.1M", 1)
-    for name in ("00080.safetensors", "00130.safetensors"):
-        again, once = (read_checkpoint(f / name)[1] for f in (small / "runs" / "0.1M-1", whole))
-        assert again.keys() == once.keys() and all(torch.equal(again[k], once[k]) for k in once)
+    for name in (CHECKPOINT, *(f"{step:05}.safetensors" for step in range(10, 131, 10))):
+        again, once = (read_checkpoint(f / name) for f in (small / "runs" / "0.1M-1", whole))
+        assert again[0] == once[0] and again[1].keys() == once[1].keys()
+        assert all(torch.equal(again[1][k], once[1][k]) for k in once[1])
     steps = [row["step"] for row in models.read_log(small / "runs" / "0.1M-1")]
     assert steps == list(range(10, 131, 10))
     logs = [
@@ -137,6 +146,53 @@ def test_a_run_goes_on_where_it_was_stopped(small, monkeypatch):
     ]
     assert [row["tokens"] for row in logs[0]] == [row["tokens"] for row in logs[1]]
     assert models.done_steps("0.1M", 1) == 130 and models.estimate([("0.1M", 1)]) == 0
+
+
+def by_hand(folder, n_steps):
+    """Train as `train_run` did when it had a loop of its own; return the log without seconds."""
+    torch.set_num_threads(1)
+    config = models.training_config("0.1M")
+    model, rows = models.new_model("0.1M", 1), models.batches(Tokenizer.load(models.FOLDER), 1)
+    optimizer, losses, log, n_tokens = new_optimizer(model.train(), config), [], [], 0
+    for step in range(1, n_steps + 1):
+        loss, _, n_targets = train_step(model, optimizer, rows, step - 1, config)
+        losses.append(loss)
+        n_tokens += n_targets
+        if step % models.EVERY == 0:
+            mean = round(float(torch.stack(losses).mean()), 4)
+            log.append({"step": step, "tokens": n_tokens, "loss": mean})
+            losses.clear()
+    save_checkpoint(folder / CHECKPOINT, model, optimizer, n_steps, config)
+    return log
+
+
+def test_the_callback_in_train_is_the_loop_by_hand(small, monkeypatch):
+    """Bit for bit, weights and AdamW and log, over a stop in the middle of an interval."""
+
+    class Stop(Exception):
+        pass
+
+    def stops(model, optimizer, batches, step, config):
+        if step == 45:
+            raise Stop
+        return train_step(model, optimizer, batches, step, config)
+
+    monkeypatch.setattr(training, "train_step", stops)
+    with pytest.raises(Stop):
+        models.train_run("0.1M", 1)
+    folder = small / "runs" / "0.1M-1"
+    assert read_checkpoint(folder / CHECKPOINT)[0]["step"] == 40
+    monkeypatch.setattr(training, "train_step", train_step)
+    torch.manual_seed(99)
+    models.train_run("0.1M", 1)
+    log = by_hand(small / "by_hand", models.N_STEPS)
+    found, expected = (read_checkpoint(f / CHECKPOINT) for f in (folder, small / "by_hand"))
+    assert found[0] == expected[0]
+    assert found[1].keys() == expected[1].keys()
+    for name in found[1]:
+        assert torch.equal(found[1][name], expected[1][name]), name
+    rows = models.read_log(folder)
+    assert [row.pop("seconds") >= 0 for row in rows] and rows == log
 
 
 def test_a_run_that_is_written_down_is_not_trained_again(small, monkeypatch, capsys):

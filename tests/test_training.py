@@ -1,13 +1,16 @@
 """Chapter 6: loss, optimizer, schedule, accumulation, checkpoints that survive a kill."""
 
 import csv
+import json
 import math
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +137,25 @@ def test_loss_is_cross_entropy_over_the_targets_that_count():
     torch.testing.assert_close(next_token_loss(logits, targets), by_hand, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(), (6,), (2, 3), (2, 3, 4)])
+def test_loss_takes_logits_of_any_number_of_dimensions(shape):
+    logits, targets = torch.randn(*shape, 7), torch.randint(7, shape)
+    expected = F.cross_entropy(logits.reshape(-1, 7), targets.reshape(-1))
+    assert torch.equal(next_token_loss(logits, targets), expected)
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets"),
+    [((2, 3, 7), (2, 4)), ((2, 7, 3), (2, 3)), ((6, 7), (2, 3)), ((2, 3, 7), (6,)), ((7,), (7,))],
+)
+def test_shapes_that_do_not_fit_are_named(logits, targets):
+    with pytest.raises(ValueError) as error:
+        next_token_loss(torch.zeros(logits), torch.zeros(targets, dtype=torch.int64))
+    says = str(error.value)
+    assert f"logits {logits} need targets {logits[:-1]}, not {targets}" in says
+    assert "the vocabulary is the last dimension" in says
+
+
 def test_uniform_logits_cost_ln_v():
     loss = next_token_loss(torch.zeros(2, 3, 50257), torch.randint(50257, (2, 3)))
     assert float(loss) == pytest.approx(math.log(50257), abs=1e-5)
@@ -238,6 +260,27 @@ def test_rate_stays_above_zero_and_below_the_peak(n_steps, n_warmup):
     assert rates[-1] == pytest.approx(config.min_learning_rate)
     falling = rates[max(config.n_warmup - 1, 0) :]
     assert falling == sorted(falling, reverse=True)
+
+
+@given(st.floats(1e-8, 1.0), st.integers(1, 100_000))
+def test_minimum_and_warm_up_follow_from_peak_and_length(peak, n_steps):
+    config = TrainingConfig(n_steps=n_steps, learning_rate=peak)
+    assert config.min_learning_rate == pytest.approx(peak / 10, abs=1e-12)
+    assert config.n_warmup == min(100, n_steps // 10)
+    assert TrainingConfig(n_steps=n_steps, n_warmup=0).n_warmup == 0  # 0 is given
+    assert TrainingConfig(learning_rate=peak, min_learning_rate=0.0).min_learning_rate == 0
+
+
+def test_defaults_are_those_of_runs_before_they_were_derived():
+    config = TrainingConfig()
+    assert (config.min_learning_rate, config.n_warmup) == (3e-4, 100)
+    assert TrainingConfig(learning_rate=1e-4).min_learning_rate == pytest.approx(1e-5, rel=1e-9)
+    assert TrainingConfig(n_steps=50).n_warmup == 5
+
+
+def test_rate_stays_at_the_minimum_after_the_schedule():
+    rates = {learning_rate(step, SHORT) for step in range(SHORT.n_steps - 1, 50)}
+    assert rates == {SHORT.min_learning_rate}
 
 
 # --- gradients: accumulation, clipping, precision
@@ -348,6 +391,18 @@ def test_evaluate_is_the_mean_over_all_targets_whatever_the_batches():
     assert model.training
 
 
+def test_evaluate_from_a_batch_on_and_with_a_bar(capsys):
+    model, batches = new_model(), windows()
+    x, y = batches.batch(20)  # of the second epoch
+    assert evaluate(model, batches, 1, first=20) == pytest.approx(
+        next_token_loss(model(x), y).item(), abs=1e-6
+    )
+    assert not capsys.readouterr().err
+    shown = evaluate(model, batches, progress=True)
+    assert "measuring" in (bar := capsys.readouterr().err) and f"/{batches.n_batches}" in bar
+    assert shown == evaluate(model, batches)
+
+
 # --- checkpoints and resume
 
 
@@ -356,13 +411,14 @@ class Interrupted(Exception):
 
 
 class Breaking(PackedWindows):
-    """Windows that stop the run when batch number `stop` is asked for."""
+    """Windows that stop the run when it trains on batch number `stop`."""
 
-    stop = -1
+    stop, looked = -1, False
 
     def batch(self, step):
-        if step == self.stop:
+        if step == self.stop and self.looked:
             raise Interrupted
+        self.looked = True  # the run looks at a batch before it begins
         return super().batch(step)
 
 
@@ -416,6 +472,72 @@ def dropping(seed: int = 0) -> GPT:
 
 def test_resume_is_bit_equal_where_the_model_draws_random_numbers(tmp_path):
     check_resume(tmp_path, 6, dropping)
+
+
+def test_the_bar_says_what_the_last_minutes_are_spent_on(tmp_path, capsys):
+    batches = Breaking(TOKENS, SHAPE.n_ctx, 4)
+    train(new_model(), batches, SHORT, tmp_path, windows())
+    shown = capsys.readouterr().err
+    assert re.search(r"12/12 [^\r]*measuring the validation loss", shown), shown
+
+
+@pytest.mark.parametrize("stop", [None, 12, 14])
+def test_training_further_goes_on_at_the_minimum(tmp_path, stop):
+    """Beyond the schedule: in one go, from the end of the run, or from a kill after it."""
+    run(tmp_path / "whole", until=20)
+    if stop is None:
+        run(tmp_path / "further")
+    else:
+        with pytest.raises(Interrupted):
+            run(tmp_path / "further", stop=stop, until=20)
+    run(tmp_path / "further", resume=True, until=20)
+    one, two = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "further")
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    header = read_checkpoint(tmp_path / "further" / CHECKPOINT)[0]
+    assert header["step"] == 20 and header["training"]["n_steps"] == SHORT.n_steps
+    rows = read_metrics(tmp_path / "further" / "metrics.csv")
+    assert [row["step"] for row in rows] == list(range(1, 21))
+    assert {row["learning_rate"] for row in rows[11:]} == {SHORT.min_learning_rate}
+    before = (tmp_path / "further" / CHECKPOINT).read_bytes()
+    run(tmp_path / "further", resume=True)  # its own end lies behind it: nothing to do
+    assert (tmp_path / "further" / CHECKPOINT).read_bytes() == before
+
+
+def test_until_stops_early_and_the_rest_is_the_same_run(tmp_path):
+    run(tmp_path / "whole")
+    run(tmp_path / "parts", until=8)
+    assert read_checkpoint(tmp_path / "parts" / CHECKPOINT)[0]["step"] == 8
+    run(tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_callback_sees_each_step_and_changes_nothing(tmp_path):
+    seen = []
+    run(tmp_path / "seen", on_step=lambda step, loss, n: seen.append((step, float(loss), n)))
+    run(tmp_path / "alone")
+    assert_same_run(tmp_path / "seen", tmp_path / "alone")
+    losses = [(row["step"], row["loss"]) for row in read_metrics(tmp_path / "alone/metrics.csv")]
+    batches = Breaking(TOKENS, SHAPE.n_ctx, 4)
+    counts = [int((batches.batch(step)[1] != IGNORE).sum()) for step in range(12)]
+    assert seen == [(*both, n) for both, n in zip(losses, counts, strict=True)]
+
+
+def test_speed_counts_every_target_of_the_steps_between(tmp_path, monkeypatch):
+    """On a clock of one second a reading, tokens a second are the tokens since the last row."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr(training, "perf_counter", lambda: next(ticks))
+    rows = [pad_rows([[1] * n], 30, SHAPE.n_ctx) for n in (1, 5, 2, 3)]
+
+    class Uneven(PackedWindows):
+        def batch(self, step):
+            return rows[step % 4]
+
+    config = TrainingConfig(n_steps=8, n_warmup=0, log_every=4, save_every=3)
+    train(new_model(), Uneven(TOKENS, 8, 4), config, tmp_path, progress=False)
+    counts = [int((y != IGNORE).sum()) for _, y in rows] * 2
+    ends = [0, 3, 4, 6, 8]
+    speeds = [row["tokens_per_second"] for row in read_metrics(tmp_path / "metrics.csv")]
+    assert speeds == [sum(counts[a:b]) for a, b in pairwise(ends)]
 
 
 def forgets_the_optimizer(path, model, optimizer, config):
@@ -496,9 +618,10 @@ def replace(source, target):
 os.replace = replace
 """
 FULL_DISK = """
+import resource
 honest = t.training.save_file
 def save_file(tensors, path, header):
-    if len(tensors) > 40:  # with AdamW's memory: more room than there is
+    if len(tensors) > {limit}:  # with AdamW's memory: more room than there is
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     honest(tensors, path, header)
@@ -528,13 +651,17 @@ def test_resume_after_a_real_kill_is_bit_equal(tmp_path, how):
 
 
 @posix
-def test_full_disk_is_named_and_costs_no_checkpoint(tmp_path):
-    result = run_elsewhere(tmp_path / "run", FULL_DISK)
+@pytest.mark.parametrize("limit", [40, 0], ids=["later", "at the start"])
+def test_full_disk_is_named_and_its_cure_works(tmp_path, limit):
+    result = run_elsewhere(tmp_path / "run", FULL_DISK.replace("{limit}", str(limit)))
     assert result.returncode == 1
-    assert "OSError: cannot write" in result.stderr and "make room" in result.stderr
-    assert read_checkpoint(tmp_path / "run" / CHECKPOINT)[0]["step"] == 0
+    assert "OSError: cannot write" in result.stderr and "Make room" in result.stderr
     assert not list((tmp_path / "run").glob("*.tmp"))
-    run(tmp_path / "run", resume=True)
+    started = limit > 0
+    cure = "resume: the checkpoint before it is whole" if started else "start again: nothing"
+    assert f"then {cure}" in result.stderr
+    assert (tmp_path / "run" / CHECKPOINT).exists() == started
+    run(tmp_path / "run", resume=started)
     run(tmp_path / "whole")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
@@ -551,13 +678,56 @@ def test_metrics_hold_each_step_once_and_no_half_row(tmp_path):
         assert [row["step"] for row in csv.DictReader(file)] == list("123456")
 
 
+def test_a_byte_order_mark_in_the_metrics_is_no_part_of_a_name(tmp_path):
+    """A spreadsheet that has saved the table leaves one; the run goes on all the same."""
+    with pytest.raises(Interrupted):
+        run(tmp_path / "broken", stop=6)
+    path = tmp_path / "broken" / "metrics.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [row["step"] for row in read_metrics(str(path))] == list(range(1, 7))
+    run(tmp_path / "broken", resume=True)
+    run(tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+    assert path.read_bytes().startswith(b"step,loss")
+
+
 def test_load_model_reads_what_was_trained(tmp_path):
     run(tmp_path)
     model = load_model(tmp_path)
     weights = tensors_of(tmp_path)
     assert model.config == SHAPE and not model.training
     assert all(torch.equal(v, weights[f"model.{k}"]) for k, v in model.state_dict().items())
-    assert evaluate(load_model(tmp_path / CHECKPOINT), windows()) == evaluate(model, windows())
+    for path in (tmp_path / CHECKPOINT, str(tmp_path / CHECKPOINT), str(tmp_path)):
+        assert evaluate(load_model(path), windows()) == evaluate(model, windows())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_model_comes_back_in_the_precision_it_was_saved_in(tmp_path, dtype):
+    model, path = new_model().to(dtype), str(tmp_path / CHECKPOINT)
+    save_checkpoint(path, model, new_optimizer(model, SHORT), 3, SHORT)
+    again = load_model(path).state_dict()
+    assert all(again[k].dtype == dtype for k in again)
+    assert all(torch.equal(again[k], v) for k, v in model.state_dict().items())
+    assert load_checkpoint(path, model, new_optimizer(model, SHORT), SHORT) == 3
+    other = new_model().to(torch.float16)
+    with pytest.raises(
+        ValueError, match=r"wte.weight is .* in torch\.\w+ in the file and .*float16"
+    ):
+        load_checkpoint(path, other, new_optimizer(other, SHORT), SHORT)
+
+
+def test_reading_leaves_no_hold_on_the_file(tmp_path):
+    """A file that is mapped into memory cannot be replaced on Windows."""
+    run(tmp_path)
+    path = tmp_path / CHECKPOINT
+    model = new_model()
+    optimizer = new_optimizer(model, SHORT)
+    load_checkpoint(path, model, optimizer, SHORT)
+    held = [*read_checkpoint(path)[1].values(), *load_model(path).state_dict().values()]
+    held += [value for state in optimizer.state.values() for value in state.values()]
+    assert all(t.untyped_storage().nbytes() == t.nbytes for t in held)  # of the whole file, no view
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or path.name not in maps.read_text()
 
 
 def test_training_overfits_one_batch(tmp_path):
@@ -595,25 +765,118 @@ def test_checkpoint_of_another_configuration(tmp_path):
         load_checkpoint(path, model, new_optimizer(model, longer), longer)
 
 
+def refused(path: Path) -> str:
+    """What loading a file says: one line, not a long one, that names the file."""
+    with pytest.raises(ValueError) as error:
+        load_model(path)
+    says = str(error.value)
+    assert str(path) in says and "\n" not in says and len(says) - len(str(path)) < 300, says
+    return says
+
+
 def test_damaged_checkpoints_are_named(tmp_path):
     path = tmp_path / CHECKPOINT
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="damaged or no checkpoint"):
-        load_model(path)
     run(tmp_path / "run")
-    shutil.copy(tmp_path / "run" / CHECKPOINT, path)
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(ValueError, match="damaged or no checkpoint"):
-        load_model(path)
-    training.save_file({"a": torch.zeros(1)}, path, {"format": '"pt"'})
-    with pytest.raises(ValueError, match="no checkpoint of this trainer"):
-        load_model(path)
+    whole = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    for content in (b"", b"not a checkpoint", whole[: len(whole) // 2], whole[:50]):
+        path.write_bytes(content)
+        assert "damaged or no checkpoint" in refused(path)
+    torch.save({"model": torch.zeros(100_000)}, path)  # a pickle by another name
+    assert "damaged or no checkpoint" in refused(path)
 
 
-def test_vocabulary_mismatch(tmp_path):
+SETTINGS = {"step": "12", "model": "{}", "training": "{}"}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"format": "pt"},
+        None,
+        {"step": "12"},
+        {"note": "x" * 1_000_000},
+        SETTINGS | {"model": "gpt2"},
+        SETTINGS | {"training": "[1, 2]"},
+        SETTINGS | {"step": '"twelve"'},
+    ],
+)
+def test_safetensors_of_other_origin_are_said_to_be_that(tmp_path, header):
+    path = tmp_path / "model.safetensors"
+    training.save_file({"a": torch.zeros(1)}, path, header)
+    says = refused(path)
+    assert "a safetensors file, but no checkpoint of this trainer" in says
+    assert "damaged" not in says and "a file that `train` has written" in says
+    assert header != {"format": "pt"} or "{'format': 'pt'}" in says
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "message"),
+    [
+        ('{"n_vocab": 31, "n_colors": 3}', {}, "holds no GPT: .*n_colors"),
+        ('{"n_embd": 10, "n_head": 3}', {}, "holds no GPT: .*n_head"),
+        ("{}", {}, "wte.weight is missing in the file"),
+        ("{}", {"model.wte.weight": torch.zeros(3, 2)}, r"wte.weight is \(3, 2\) in torch.float32"),
+        ("{}", {"model.more": torch.zeros(3, dtype=torch.int8)}, "missing in the file"),
+    ],
+)
+def test_checkpoints_of_another_kind_of_model_are_named(
+    tmp_path, monkeypatch, model, weights, message
+):
+    monkeypatch.setattr(training, "GPTConfig", small_config)
+    path = tmp_path / "model.safetensors"
+    training.save_file(weights or {"a": torch.zeros(1)}, path, SETTINGS | {"model": model})
+    assert re.search(message, refused(path))
+
+
+def small_config(**given) -> GPTConfig:
+    return replace(SHAPE, **given)
+
+
+def test_a_left_over_weight_is_named(tmp_path):
+    model, path = new_model(), tmp_path / CHECKPOINT
+    model.extra = nn.Linear(2, 3, bias=False)
+    save_checkpoint(path, model, new_optimizer(model, SHORT), 0, SHORT)
+    assert "extra.weight is (3, 2) in torch.float32 in the file and missing" in refused(path)
+
+
+def test_weights_alone_are_no_run_to_resume(tmp_path):
+    model, path = new_model(), tmp_path / CHECKPOINT
+    save_checkpoint(path, model, new_optimizer(model, SHORT), 4, SHORT)
+    header = {k: json.dumps(v) for k, v in read_checkpoint(path)[0].items()}
+    training.save_file(read_checkpoint(path, "model.")[1], path, header)
+    assert evaluate(load_model(path), windows()) == evaluate(model, windows())
+    with pytest.raises(ValueError, match="holds weights alone: no run can be resumed from it"):
+        load_checkpoint(path, model, new_optimizer(model, SHORT), SHORT)
+
+
+def test_a_checkpoint_from_before_minimum_and_warm_up_were_derived(tmp_path):
+    """Its header holds the same names; it is resumed under them, or refused with the numbers."""
+    given = {"n_steps": 40, "n_warmup": 20, "learning_rate": 3e-3, "min_learning_rate": 3e-4}
+    model, path = new_model(), tmp_path / CHECKPOINT
+    save_checkpoint(path, model, new_optimizer(model, SHORT), 4, TrainingConfig(**given))
+    saved = read_checkpoint(path)[0]["training"]
+    assert {name: saved[name] for name in given} == given
+    assert load_checkpoint(path, model, new_optimizer(model, SHORT), TrainingConfig(**given)) == 4
+    derived = TrainingConfig(n_steps=40, learning_rate=3e-3)
+    with pytest.raises(ValueError, match=r"with n_warmup = 20 \(not 4\): resume with its own"):
+        load_checkpoint(path, model, new_optimizer(model, SHORT), derived)
+    save_checkpoint(path, model, new_optimizer(model, SHORT), 4, derived)
+    saved = read_checkpoint(path)[0]["training"]
+    assert (saved["min_learning_rate"], saved["n_warmup"]) == (3e-4, 4)
+
+
+def test_vocabulary_mismatch_is_found_before_anything_is_made(tmp_path):
     foreign = PackedWindows(np.full(100, 31, dtype=np.uint16), 8, 4)
     with pytest.raises(ValueError, match="31 is outside the vocabulary of 31"):
-        train(new_model(), foreign, SHORT, tmp_path, progress=False)
+        train(new_model(), foreign, SHORT, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_checks_no_ids(monkeypatch):
+    """They are checked where they are read, and once at the start of a run."""
+    monkeypatch.setattr(training, "check_ids", lambda *_: pytest.fail("ids checked in a step"))
+    model = new_model()
+    train_step(model, new_optimizer(model, SHORT), windows(), 0, SHORT)
 
 
 def test_text_shorter_than_a_window():
@@ -636,15 +899,35 @@ def test_a_run_that_blows_up_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     assert all(t.isfinite().all() for t in tensors_of(tmp_path).values())
 
 
+@pytest.mark.parametrize("rate", [1e12, 1e38])
+@pytest.mark.parametrize("validation", [windows, lambda: None], ids=["validation", "none"])
+@pytest.mark.parametrize("n_steps", [1, 4])
+def test_a_last_step_that_ruins_the_model_is_not_saved(tmp_path, rate, validation, n_steps):
+    """The loss before the step is fine; the weights after it are not. And the cure works."""
+    given = {"n_steps": n_steps, "n_warmup": n_steps - 1, "save_every": 1}
+    wild = TrainingConfig(learning_rate=rate, **given)
+    message = "at step 1: the run has diverged. Start again in another folder, with a lower"
+    with pytest.raises(FloatingPointError, match=message):
+        train(new_model(), windows(), wild, tmp_path / "a", validation(), progress=False)
+    assert read_checkpoint(tmp_path / "a" / CHECKPOINT)[0]["step"] == 0
+    assert math.isfinite(evaluate(load_model(tmp_path / "a"), windows()))
+    calm = TrainingConfig(learning_rate=1e-3, **given)
+    train(new_model(), windows(), calm, tmp_path / "b", validation(), progress=False)
+    assert math.isfinite(evaluate(load_model(tmp_path / "b"), windows()))
+
+
 @pytest.mark.parametrize(
     ("knob", "message"),
     [
         ({"precision": "float16"}, "float32.*bfloat16"),
         ({"n_steps": 0}, "n_steps = 0"),
-        ({"n_steps": 50}, "n_warmup = 100: take 0 to 49"),
+        ({"n_steps": 50, "n_warmup": 100}, "n_warmup = 100: take 0 to 49"),
+        ({"n_warmup": -1}, "n_warmup = -1: take 0 to 1999"),
         ({"accumulate": 0}, "accumulate = 0"),
         ({"learning_rate": float("nan")}, "learning_rate = nan"),
         ({"min_learning_rate": 1.0}, "min_learning_rate = 1.0"),
+        ({"learning_rate": 1e-4, "min_learning_rate": 3e-4}, "min_learning_rate = 0.0003"),
+        ({"learning_rate": float("inf")}, "learning_rate = inf: take finite ones"),
     ],
 )
 def test_wrong_knobs_are_named(knob, message):

@@ -12,6 +12,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from functools import cache
 from itertools import islice, product
 from multiprocessing import get_context
@@ -44,9 +45,8 @@ from gpt2.training import (
     evaluate,
     load_model,
     new_optimizer,
-    open_run,
     read_checkpoint,
-    save_checkpoint,
+    train,
     train_step,
 )
 
@@ -208,34 +208,31 @@ def train_run(size: str, seed: int) -> str:
     torch.set_num_threads(1)  # two runs with one thread each beat one with two
     device = "cuda" if torch.cuda.is_available() else "cpu"
     folder, config = FOLDER / "runs" / f"{size}-{seed}", training_config(size)
-    tokenizer = Tokenizer.load(FOLDER)
-    model, rows = new_model(size, seed).to(device), batches(tokenizer, seed)
-    resume = (folder / CHECKPOINT).exists()
-    optimizer, start = open_run(model, config, folder, resume)
-    log = [row for row in read_log(folder) if row["step"] <= start]
-    n_tokens, seconds, clock = (
-        (log[-1]["tokens"], log[-1]["seconds"], perf_counter()) if log else (0, 0.0, perf_counter())
-    )
+    model, rows = new_model(size, seed).to(device), batches(Tokenizer.load(FOLDER), seed)
+    checkpoint = folder / CHECKPOINT
+    start = read_checkpoint(checkpoint, "rng.")[0]["step"] if checkpoint.exists() else None
+    log = [row for row in read_log(folder) if row["step"] <= (start or 0)]
+    before = log[-1] if log else {"tokens": 0, "seconds": 0}
     losses: list[Tensor] = []
-    for step in range(start + 1, N_STEPS + 1):
-        loss, _, n_targets = train_step(model, optimizer, rows, step - 1, config)
+    counts: list[int] = []
+    clock = perf_counter()
+
+    def note(step: int, loss: Tensor, n_targets: int) -> None:
+        """Add up; every EVERY steps, write the log and the weights before the checkpoint."""
         losses.append(loss)
-        n_tokens += n_targets
-        if step % EVERY == 0:
-            log.append(
-                {
-                    "step": step,
-                    "tokens": n_tokens,
-                    "loss": round(float(torch.stack(losses).mean()), 4),
-                    "seconds": round(seconds + perf_counter() - clock),
-                }
-            )
-            losses.clear()
-            write_text(folder / "log.json", json.dumps(log))
-            save_checkpoint(folder / CHECKPOINT, model, optimizer, step, config)
-            keep_weights(folder / CHECKPOINT, folder / f"{step:05}.safetensors")
-            seen = f"{n_tokens / 1e6:.1f} M tokens, loss {log[-1]['loss']:.3f}"
-            print(f"{size} seed {seed}: step {step} of {N_STEPS}, {seen}", flush=True)
+        counts.append(n_targets)
+        if step % EVERY:
+            return
+        n_tokens, mean = before["tokens"] + sum(counts), float(torch.stack(losses).mean())
+        seconds = round(before["seconds"] + perf_counter() - clock)
+        losses.clear()
+        log.append({"step": step, "tokens": n_tokens, "loss": round(mean, 4), "seconds": seconds})
+        write_text(folder / "log.json", json.dumps(log))
+        keep_weights(model, step, config, folder / f"{step:05}.safetensors")
+        seen = f"{n_tokens / 1e6:.1f} M tokens, loss {mean:.3f}"
+        print(f"{size} seed {seed}: step {step} of {N_STEPS}, {seen}", flush=True)
+
+    train(model, rows, config, folder, resume=start is not None, progress=False, on_step=note)
     return f"{size}-{seed}"
 
 
@@ -245,11 +242,12 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text()) if path.exists() else []
 
 
-def keep_weights(checkpoint: Path, path: Path) -> None:
-    """Copy the weights of a checkpoint, without the optimizer, to be read by `load_model`."""
-    header, tensors = read_checkpoint(checkpoint, "model.")
+def keep_weights(model: GPT, step: int, config: TrainingConfig, path: Path) -> None:
+    """Write the weights, as in a checkpoint without the optimizer, to be read by `load_model`."""
+    parts = {"step": step, "model": asdict(model.config), "training": asdict(config)}
+    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
     with atomic_file(path) as file:
-        file.write(save(tensors, {name: json.dumps(value) for name, value in header.items()}))
+        file.write(save(weights, {name: json.dumps(value) for name, value in parts.items()}))
 
 
 def train_all(sizes: Sequence[str] = tuple(SIZES), seeds: Sequence[int] = SEEDS) -> None:

@@ -1,10 +1,12 @@
-"""Training: the loss, AdamW, a schedule, and checkpoints that survive a kill. Chapter 6."""
+"""Training: the loss, AdamW, a schedule, checkpoints that survive a kill. Chapter 6."""
 
 import csv
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from time import perf_counter
 from typing import Any
 
@@ -32,12 +34,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The knobs of a run. A checkpoint holds them and resumes under the same ones only."""
+    """The settings of a run. A checkpoint holds them and resumes under the same."""
 
     n_steps: int = 2000
     learning_rate: float = 3e-3  # at the peak
-    min_learning_rate: float = 3e-4  # at the last step
-    n_warmup: int = 100  # steps
+    min_learning_rate: float = None  # type: ignore[assignment]  # a tenth of the peak
+    n_warmup: int = None  # type: ignore[assignment]  # 100 steps, or a tenth of fewer
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1  # of matrices, see `parameter_groups`
     clip: float = 1.0  # largest norm of the gradient
@@ -49,42 +51,57 @@ class TrainingConfig:
     n_validation: int = 50  # batches that are measured at each checkpoint
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(
-                f"precision {self.precision!r}: take 'float32' or 'bfloat16'."
-            )
-        for name in (
-            "n_steps",
-            "accumulate",
-            "log_every",
-            "save_every",
-            "clip",
-            "learning_rate",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must be above 0.")
-        if not 0 <= self.n_warmup < self.n_steps:
-            raise ValueError(
-                f"n_warmup = {self.n_warmup}: take 0 to {self.n_steps - 1}."
-            )
-        if not 0 <= self.min_learning_rate <= self.learning_rate:
-            raise ValueError(
-                f"min_learning_rate = {self.min_learning_rate} is not below the peak."
-            )
+        derived = {
+            "min_learning_rate": round(self.learning_rate / 10, 12),
+            "n_warmup": min(100, self.n_steps // 10),
+        }
+        for name, value in derived.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)  # the way into a frozen dataclass
+        check_config(self)
+
+
+def check_config(config: TrainingConfig) -> None:
+    """Raise ValueError for a setting that no run can have."""
+    if config.precision not in ("float32", "bfloat16"):
+        raise ValueError(
+            f"precision {config.precision!r}: take 'float32' or 'bfloat16'."
+        )
+    above_0 = "n_steps learning_rate clip accumulate log_every save_every"
+    for name in above_0.split():
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} = {getattr(config, name)}: it must be above 0.")
+    if not 0 <= config.n_warmup < config.n_steps:
+        raise ValueError(
+            f"n_warmup = {config.n_warmup}: take 0 to {config.n_steps - 1}."
+        )
+    if not 0 <= config.min_learning_rate <= config.learning_rate < math.inf:
+        raise ValueError(
+            f"min_learning_rate = {config.min_learning_rate} and learning_rate = "
+            f"{config.learning_rate}: take finite ones, the first not above the second."
+        )
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of -ln p(target), in nats a token: (B, T, V), (B, T) -> ().
+    """Return the mean of -ln p(target), in nats a token: (..., V), (...) -> ().
 
-    The targets are shifted already, `targets[:, t]` follows `idx[:, t]`; IGNORE is left out.
+    The targets are shifted already: `targets[:, t]` follows `idx[:, t]`. IGNORE does
+    not count. Raises ValueError for shapes that do not fit.
     """
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
+    if logits.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} need targets {tuple(logits.shape[:-1])}, "
+            f"not {tuple(targets.shape)}: the vocabulary is the last dimension."
+        )
+    rows = logits.reshape(-1, logits.size(-1))  # (N, V)
+    return F.cross_entropy(rows, targets.flatten(), ignore_index=IGNORE)
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Rise in a line for n_warmup steps, then fall along half a cosine; steps count from 0.
+    """Rise in a line for n_warmup steps, then fall along half a cosine.
 
-    The last warm-up step has the peak, the last step of the run the minimum.
+    Steps count from 0. The last warm-up step has the peak; step n_steps - 1, and any
+    after it, the minimum.
     """
     high, low = config.learning_rate, config.min_learning_rate
     if step < config.n_warmup:
@@ -94,19 +111,20 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Part matrices and embeddings, which decay, from biases and LayerNorms, which do not."""
-    parameters = list(model.parameters())
+    """Part matrices and embeddings, which decay, from biases and LayerNorms."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    others = [p for p in model.parameters() if p.dim() < 2]
     return [
-        {
-            "params": [p for p in parameters if p.dim() >= 2],
-            "weight_decay": weight_decay,
-        },
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
 
 
 def new_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Make AdamW over both groups, in one fused kernel. Source: Loshchilov and Hutter 2019."""
+    """Make AdamW over both groups, in one fused kernel.
+
+    Source: Loshchilov and Hutter 2019.
+    """
     groups = parameter_groups(model, config.weight_decay)
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=config.betas, fused=True
@@ -114,21 +132,18 @@ def new_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW
 
 
 def backward(model: GPT, batches: list[Batch], precision: str) -> tuple[Tensor, int]:
-    """Leave the gradient of the mean loss over all batches; return that loss and its targets.
+    """Leave the gradient of the mean loss over all batches; return loss and targets.
 
-    Each batch counts by its targets: a mean of means would favor tokens in padded batches.
+    Each batch counts by its targets: a mean of means would favor tokens in padded ones.
     """
     device = model.wte.weight.device
     counts = [int((y != IGNORE).sum()) for _, y in batches]
     loss = torch.zeros((), device=device)
+    low = precision == "bfloat16"
     for (x, y), count in zip(batches, counts, strict=True):
-        check_ids(x.numpy(), model.config.n_vocab)
-        with torch.autocast(
-            device.type, torch.bfloat16, enabled=precision == "bfloat16"
-        ):
-            part = next_token_loss(model(x.to(device)), y.to(device)) * (
-                count / sum(counts)
-            )
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            part = next_token_loss(model(x.to(device)), y.to(device))
+            part = part * (count / sum(counts))
         part.backward()  # type: ignore[no-untyped-call]  # adds to the gradients so far
         loss += part.detach()
     return loss, sum(counts)
@@ -141,35 +156,41 @@ def train_step(
     step: int,
     config: TrainingConfig,
 ) -> tuple[Tensor, Tensor, int]:
-    """Make step number `step`: set the rate, add up gradients, clip them, move the weights.
+    """Make step number `step`: set the rate, add up gradients, clip, move the weights.
 
-    Returns the loss before the step, the gradient's norm before clipping, and the targets. The
-    first two stay tensors, so that nothing waits for a GPU until somebody reads them.
+    Returns the loss before the step, the gradient's norm before clipping, the targets.
+    The first two stay tensors: nothing waits for a GPU until somebody reads them.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     first = step * config.accumulate
+    micro = [batches.batch(first + i) for i in range(config.accumulate)]
     optimizer.zero_grad(set_to_none=True)
-    loss, n_targets = backward(
-        model,
-        [batches.batch(first + i) for i in range(config.accumulate)],
-        config.precision,
-    )
+    loss, n_targets = backward(model, micro, config.precision)
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
     return loss, grad_norm, n_targets
 
 
 @torch.no_grad()
-def evaluate(model: GPT, batches: Batches, n_batches: int | None = None) -> float:
-    """Return the mean loss over every target of an epoch, or of its first n_batches: nats a token.
+def evaluate(
+    model: GPT,
+    batches: Batches,
+    n_batches: int | None = None,
+    *,
+    first: int = 0,
+    progress: bool = False,
+) -> float:
+    """Return the mean loss over an epoch, or n_batches from `first` on: nats a token.
 
-    Measured in float32, whatever the precision of the training.
+    Each target counts once. In float32, whatever the precision of the training.
     """
     device, was_training = model.wte.weight.device, model.training
     model.eval()
     total, n_targets = 0.0, 0
-    for step in range(min(n_batches or batches.n_batches, batches.n_batches)):
+    n = min(n_batches or batches.n_batches, batches.n_batches)
+    steps = range(first, first + n)
+    for step in tqdm(steps, "measuring", unit="batch", disable=not progress):
         x, y = batches.batch(step)
         count = int((y != IGNORE).sum())
         total += float(next_token_loss(model(x.to(device)), y.to(device))) * count
@@ -181,7 +202,7 @@ def evaluate(model: GPT, batches: Batches, n_batches: int | None = None) -> floa
 def checkpoint_tensors(
     model: GPT, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Name all that a run changes: weights, AdamW's memory of each, the random generators."""
+    """Name all that a run changes: weights, AdamW's memory of each, the generators."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, p in model.named_parameters():
         for key, value in optimizer.state[p].items():  # step, exp_avg, exp_avg_sq
@@ -193,7 +214,7 @@ def checkpoint_tensors(
 
 
 def save_checkpoint(
-    path: Path,
+    path: str | Path,
     model: GPT,
     optimizer: torch.optim.Optimizer,
     step: int,
@@ -201,49 +222,90 @@ def save_checkpoint(
 ) -> None:
     """Replace the file at path by the run after `step` steps: all of it, or nothing.
 
-    Raises OSError if there is no room for it; the checkpoint before is then untouched.
+    Raises OSError if it cannot be written; the checkpoint before is then untouched.
     """
+    path = Path(path)
     parts = {"step": step, "model": asdict(model.config), "training": asdict(config)}
     header = {name: json.dumps(value) for name, value in parts.items()}
     try:
         with atomic_file(path) as file:
             save_file(checkpoint_tensors(model, optimizer), file.name, header)
     except (OSError, SafetensorError) as error:
+        cure = "start again: nothing was saved"
+        if path.exists():
+            cure = "resume: the checkpoint before it is whole"
         raise OSError(
-            f"cannot write {path}: {error}. The checkpoint before it is whole: make room, "
-            "then resume."
+            f"cannot write {path}: {error.__cause__ or error}. Make room, or see that "
+            f"you may write there, then {cure}."
         ) from error
 
 
 def read_checkpoint(
-    path: Path, prefix: str = ""
+    path: str | Path, prefix: str = ""
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return a checkpoint's header and those tensors whose names start with prefix.
 
     Raises FileNotFoundError, or ValueError for a file that is no checkpoint.
     """
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(
             f"no checkpoint at {path}: train first, or name another folder."
         )
     try:
         with safe_open(path, framework="pt") as file:
-            header = {
-                key: json.loads(value) for key, value in (file.metadata() or {}).items()
-            }
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint: {error}.") from error
-    if not header.keys() >= {"step", "model", "training"}:
+            header = file.metadata() or {}
+            names = [n for n in file.keys() if n.startswith(prefix)]  # noqa: SIM118
+            tensors = {n: file.get_tensor(n).clone() for n in names}  # frees the file
+    except SafetensorError as error:
+        why = shorten(str(error), 120)
         raise ValueError(
-            f"{path} is a safetensors file, but no checkpoint of this trainer."
-        )
-    return header, tensors
+            f"{path} is damaged or no checkpoint ({why}): use another one."
+        ) from error
+    return parse_header(path, header), tensors
+
+
+def parse_header(path: str | Path, header: dict[str, str]) -> dict[str, Any]:
+    """Read the JSON in a checkpoint's header; ValueError if others wrote the file."""
+    try:
+        parts = {key: json.loads(header[key]) for key in ("step", "model", "training")}
+    except (KeyError, json.JSONDecodeError):
+        parts = {}
+    match parts:
+        case {"step": int(), "model": dict(), "training": dict()}:
+            return parts
+    raise ValueError(
+        f"{path} is a safetensors file, but no checkpoint of this trainer (its header: "
+        f"{shorten(str(header), 120)}): use a file that `train` has written."
+    )
+
+
+def load_weights(path: str | Path, model: GPT, tensors: dict[str, Tensor]) -> None:
+    """Copy a checkpoint's weights into the model, in place.
+
+    Raises ValueError if one is missing, left over, or of another shape or precision.
+    """
+
+    def described(weights: dict[str, Tensor], name: str) -> str:
+        w = weights.get(name)
+        return "missing" if w is None else f"{tuple(w.shape)} in {w.dtype}"
+
+    own, names = model.state_dict(), [n for n in tensors if n.startswith("model.")]
+    saved = {name.removeprefix("model."): tensors[name] for name in names}
+    for name in own | saved:
+        there, here = described(saved, name), described(own, name)
+        if there != here:
+            raise ValueError(
+                f"{path} does not fit the model: {name} is {there} in the file and "
+                f"{here} in the model. Build the model as that run did."
+            )
+    model.load_state_dict(saved)
 
 
 def load_checkpoint(
-    path: Path, model: GPT, optimizer: torch.optim.Optimizer, config: TrainingConfig
+    path: str | Path,
+    model: GPT,
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
 ) -> int:
     """Put a run back, in place, to the moment it was saved; return its number of steps.
 
@@ -251,26 +313,21 @@ def load_checkpoint(
     """
     header, tensors = read_checkpoint(path)
     saved = header["model"] | header["training"]
-    asked = json.loads(
-        json.dumps(asdict(model.config) | asdict(config))
-    )  # tuples become lists
-    if differ := [k for k in asked if saved.get(k) != asked[k]]:
-        knobs = ", ".join(f"{k} = {saved.get(k)} (not {asked[k]})" for k in differ)
+    asked = json.loads(json.dumps(asdict(model.config) | asdict(config)))  # as in JSON
+    differ = [name for name in asked if saved.get(name) != asked[name]]
+    if differ:
+        both = ", ".join(f"{n} = {saved.get(n)} (not {asked[n]})" for n in differ)
         raise ValueError(
-            f"{path} is of another configuration, with {knobs}: use its own."
+            f"{path} is of another configuration, with {shorten(both, 300)}: "
+            "resume with its own, or start anew in another folder."
         )
-    model.load_state_dict(
-        {name: tensors[f"model.{name}"] for name in model.state_dict()}
-    )
+    if "rng.cpu" not in tensors:
+        raise ValueError(f"{path} holds weights alone: no run can be resumed from it.")
+    load_weights(path, model, tensors)
     for name, p in model.named_parameters():
-        keys = [
-            k
-            for k in ("step", "exp_avg", "exp_avg_sq")
-            if f"optimizer.{name}.{k}" in tensors
-        ]
-        optimizer.state[p] = {
-            k: tensors[f"optimizer.{name}.{k}"].to(p.device) for k in keys
-        }
+        keys = [key for key in tensors if key.startswith(f"optimizer.{name}.")]
+        memory = {key.rpartition(".")[2]: tensors[key].to(p.device) for key in keys}
+        optimizer.state[p] = memory  # step, exp_avg, exp_avg_sq
     torch.set_rng_state(tensors["rng.cpu"])
     if model.wte.weight.is_cuda and "rng.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng.cuda"])
@@ -278,41 +335,50 @@ def load_checkpoint(
 
 
 def load_model(folder: str | Path) -> GPT:
-    """Read the model of a run folder (or of one checkpoint file), on the CPU, to be used."""
+    """Read the model of a run folder, or of one checkpoint file, on the CPU, to use it.
+
+    Raises what `read_checkpoint` and `load_weights` raise.
+    """
     path = Path(folder) / CHECKPOINT if Path(folder).is_dir() else Path(folder)
     header, tensors = read_checkpoint(path, "model.")
-    model = GPT(GPTConfig(**header["model"]))
-    model.load_state_dict(
-        {name.removeprefix("model."): t for name, t in tensors.items()}
-    )
+    try:
+        model = GPT(GPTConfig(**header["model"]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no GPT: {shorten(str(error), 120)}.") from error
+    kinds = [w.dtype for w in tensors.values() if w.is_floating_point()]
+    load_weights(path, model.to(kinds[0] if kinds else None), tensors)
     return model.eval()
 
 
 def open_run(
-    model: GPT, config: TrainingConfig, folder: Path, resume: bool
+    model: GPT, batches: Batches, config: TrainingConfig, folder: Path, resume: bool
 ) -> tuple[Any, int]:
     """Make ready to train; return the optimizer and the number of steps already made.
 
-    Raises FileExistsError rather than write over a run. A new run is saved at once: a disk that
-    is full or read-only is found now, not after an hour.
+    Raises ValueError for tokens that the model does not know, FileExistsError rather
+    than write over a run. A new run is saved at once: a disk that is full or read-only
+    is found now, not after an hour.
     """
+    check_ids(batches.batch(0)[0].numpy(), model.config.n_vocab)
     path, optimizer = folder / CHECKPOINT, new_optimizer(model.train(), config)
     if config.compile:
         model.compile()
+    start = 0
     if resume:
-        return optimizer, load_checkpoint(path, model, optimizer, config)
-    if path.exists():
+        start = load_checkpoint(path, model, optimizer, config)
+    elif path.exists():
         raise FileExistsError(
             f"{folder} holds a run already: resume it, or use another folder."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, model, optimizer, 0, config)
-    return optimizer, 0
+    else:
+        save_checkpoint(path, model, optimizer, start, config)
+    open_metrics(folder / "metrics.csv", start)
+    return optimizer, start
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.csv: numbers, None for an empty field; a row that was cut off is left out."""
-    with path.open(newline="") as file:
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """Read metrics.csv: numbers, None for an empty field; a cut-off row is left out."""
+    with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets add a BOM
         rows = [row for row in csv.DictReader(file) if None not in row.values()]
     numbers = [{k: float(v) if v else None for k, v in row.items()} for row in rows]
     return [row | {"step": int(row["step"] or 0)} for row in numbers]
@@ -321,7 +387,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def open_metrics(path: Path, start: int) -> None:
     """Write the head of metrics.csv, and the rows up to step `start` if there are any.
 
-    Rows after it belong to steps that a kill has undone: they are made, and written, again.
+    Rows after it belong to steps that a kill has undone: they will be made again.
     """
     rows = read_metrics(path) if start and path.exists() else []
     with atomic_file(path, "w") as file:
@@ -330,35 +396,69 @@ def open_metrics(path: Path, start: int) -> None:
         writer.writerows(row for row in rows if row["step"] <= start)
 
 
-def add_metrics(path: Path, row: dict[str, float], bar: tqdm) -> None:
+def add_metrics(path: Path, row: dict[str, Any], bar: tqdm) -> None:
     """Append a row to metrics.csv, and show the part of it that one watches."""
     with path.open("a", newline="") as file:
-        csv.DictWriter(file, COLUMNS).writerow(row)
+        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
     bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=row["tokens_per_second"])
 
 
-def measure(
+def check_finite(step: int, **numbers: Tensor | float) -> None:
+    """Raise FloatingPointError if a run has diverged: before a good checkpoint goes."""
+    if all(math.isfinite(number) for number in numbers.values()):
+        return
+    found = ", ".join(f"{name} {float(n):.3g}" for name, n in numbers.items())
+    raise FloatingPointError(
+        f"{found} at step {step}: the run has diverged. Start again in another folder, "
+        "with a lower learning_rate or a longer warm-up."
+    )
+
+
+def make_steps(
+    model: GPT,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    config: TrainingConfig,
+    steps: range,
+    bar: tqdm,
+    on_step: Callable[[int, Tensor, int], None],
+) -> dict[str, Any]:
+    """Make some steps and return a row of metrics.csv about the last.
+
+    Here the CPU waits for the GPU. Raises FloatingPointError if the run has diverged.
+    """
+    n_tokens, clock = 0, perf_counter()
+    for step in steps:
+        loss, norm, n_targets = train_step(model, optimizer, batches, step, config)
+        n_tokens += n_targets
+        bar.update()
+        on_step(step + 1, loss, n_targets)
+    made, rate = steps.stop, learning_rate(steps[-1], config)
+    check_finite(made, loss=loss, gradient_norm=norm)
+    speed = round(n_tokens / (perf_counter() - clock))
+    values = (made, float(loss), float(norm), rate, speed)
+    return dict(zip(COLUMNS[:-1], values, strict=True))  # validation may follow
+
+
+def validate(
+    model: GPT,
+    batches: Batches,
+    validation: Batches | None,
     step: int,
     config: TrainingConfig,
-    loss: Tensor,
-    grad_norm: Tensor,
-    n_tokens: int,
-    since: float,
-) -> dict[str, float]:
-    """Read off the numbers of a step for metrics.csv; here the CPU waits for the GPU.
+) -> float | None:
+    """Return the validation loss after a step, None without validation text.
 
-    Raises FloatingPointError if the run has blown up, before it is saved over a good checkpoint.
+    Raises FloatingPointError if the step has ruined the weights: then the loss of the
+    batches that it was made on is no number either.
     """
-    if not math.isfinite(loss + grad_norm):
-        raise FloatingPointError(
-            f"loss {loss:.3g} and gradient norm {grad_norm:.3g} at step {step}: the run has "
-            "diverged. Start again with a lower learning_rate or a longer warm-up."
-        )
-    rate, speed = learning_rate(step - 1, config), n_tokens / (perf_counter() - since)
-    values = (step, float(loss), float(grad_norm), rate, round(speed))
-    return dict(
-        zip(COLUMNS, values, strict=False)
-    )  # the last column, validation, comes later
+    if validation is None:
+        first = (step - 1) * config.accumulate
+        check_finite(step, loss_after_it=evaluate(model, batches, 1, first=first))
+        return None
+    loss = evaluate(model, validation, config.n_validation)
+    check_finite(step, validation_loss=loss)
+    return loss
 
 
 def train(
@@ -370,30 +470,26 @@ def train(
     *,
     resume: bool = False,
     progress: bool = True,
+    until: int | None = None,
+    on_step: Callable[[int, Tensor, int], None] = lambda step, loss, n_targets: None,
 ) -> None:
-    """Train to n_steps, with a checkpoint and metrics.csv in folder; with resume, go on from it.
+    """Train to step `until` (or n_steps), with checkpoints and metrics.csv in folder.
 
-    Raises what `open_run`, `measure` and `save_checkpoint` raise.
+    Raises what `open_run`, `make_steps`, `validate` and `save_checkpoint` raise.
     """
-    folder = Path(folder)
-    optimizer, start = open_run(model, config, folder, resume)
-    open_metrics(folder / "metrics.csv", start)
-    clock, logged = perf_counter(), start
-    with tqdm(
-        total=config.n_steps, initial=start, unit="step", disable=not progress
-    ) as bar:
-        for step in range(start + 1, config.n_steps + 1):
-            loss, norm, n_targets = train_step(
-                model, optimizer, batches, step - 1, config
-            )
-            bar.update()
-            saving = step % config.save_every == 0 or step == config.n_steps
-            if not saving and step % config.log_every:
-                continue
-            row = measure(step, config, loss, norm, n_targets * (step - logged), clock)
-            if saving and validation is not None:
-                row["validation"] = evaluate(model, validation, config.n_validation)
+    folder, last = Path(folder), until or config.n_steps
+    optimizer, start = open_run(model, batches, config, folder, resume)
+    every = (config.log_every, config.save_every)
+    with tqdm(total=last, initial=start, unit="step", disable=not progress) as bar:
+        while start < last:
+            end = min(last, *(start + n - start % n for n in every))
+            steps = range(start, end)
+            row = make_steps(model, optimizer, batches, config, steps, bar, on_step)
+            saving = end % config.save_every == 0 or end == last
+            if saving:
+                bar.set_postfix_str("measuring the validation loss")
+                row["validation"] = validate(model, batches, validation, end, config)
             add_metrics(folder / "metrics.csv", row, bar)
             if saving:
-                save_checkpoint(folder / CHECKPOINT, model, optimizer, step, config)
-            clock, logged = perf_counter(), step
+                save_checkpoint(folder / CHECKPOINT, model, optimizer, end, config)
+            start = end
