@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gpt2.attention import Past
 from gpt2.data import IGNORE, Batch, Batches, pad_rows
-from gpt2.decoder import GPT, MLP, Block, GPTConfig, init_weights, positions, project
+from gpt2.decoder import GPT, MLP, Block, GPTConfig, init_weights, positions
 
 
 class FeedForward(MLP):
@@ -22,8 +22,8 @@ class FeedForward(MLP):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(project(x, self.c_fc))  # (B, T, 4 * C)
-        return project(x, self.c_proj)
+        x = self.activation(self.c_fc(x))  # (B, T, 4 * C)
+        return self.c_proj(x)
 
 
 class PostNormBlock(Block):
