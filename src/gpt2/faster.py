@@ -70,7 +70,7 @@ KERNELS = {"onednn": onednn_linear, "one-row": one_row_linear}
 def set_kernel(
     model: nn.Module, name: str, kernel: str, layers: list[nn.Linear]
 ) -> None:
-    """Take what kernel there is off the model, and set this one on layers if it is named.
+    """Take any kernel off the model, and set this one on layers if it is named.
 
     Raises ValueError for a name that is neither "plain" nor the kernel's.
     """
@@ -84,7 +84,7 @@ def set_kernel(
 
 
 def set_training_kernel(model: GPT, name: str) -> None:
-    """Set "onednn" on the model's MLPs, for training, or "plain" to take any kernel off.
+    """Set "onednn" on the MLPs, for training, or "plain" to take any kernel off.
 
     Raises ValueError for another name.
     """
