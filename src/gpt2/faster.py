@@ -132,7 +132,7 @@ def choose(
         if timed(step, size) > SECONDS / 8:
             return "plain"
         set_to("plain")
-        while timed(step, size) < seconds and size < most:
+        while size < most and min(timed(step, size), timed(step, size)) < seconds:
             size = min(2 * size, most)
         while len(ratios) < PAIRS and perf_counter() + pair < end:
             spent = {}
