@@ -1,13 +1,14 @@
-"""Cached generation to the full context, against transformers and against no cache."""
+"""Cached generation to the full context: plain, by a kernel, by transformers, without cache."""
 
 import time
-from collections.abc import Callable
-from statistics import median
+from copy import deepcopy
 
 import torch
 import transformers
 
+from benchmarks.bench_training_step import alternate, row
 from gpt2.decoder import GPT, GPTConfig
+from gpt2.faster import choose_generation_kernel, large_layers, set_generation_kernel
 from gpt2.generation import generate
 
 SIZES = {
@@ -31,57 +32,51 @@ def peer_model(config: GPTConfig) -> transformers.GPT2LMHeadModel:
     return transformers.GPT2LMHeadModel(shape).eval()
 
 
-def alternate(runs: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Time the runs in turn, `repeats` rounds after one to warm up; median seconds of each."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    for round_ in range(repeats + 1):
-        for i, call in enumerate(runs):
-            start = time.perf_counter()
-            call()
-            if round_:
-                seconds[i].append(time.perf_counter() - start)
-    return [median(s) for s in seconds]
-
-
-def compare(name: str, config: GPTConfig, repeats: int) -> list[dict]:
-    """Measure one size: ours cached, the peer cached, ours uncached."""
+def compare(name: str, config: GPTConfig) -> list[dict]:
+    """Measure one size: tokens per second, and how long the choice of a kernel takes."""
     torch.manual_seed(0)
-    ours, peer = GPT(config), peer_model(config)
-    n_new = config.n_ctx - 1
-    start = torch.tensor([[0]])
-    t_ours, t_peer, t_uncached = alternate(
-        [
-            lambda: list(generate(ours, [0], n_new)),
-            lambda: peer.generate(
-                start,
-                attention_mask=torch.ones_like(start),
-                max_new_tokens=n_new,
-                do_sample=False,
-                use_cache=True,
-            ),
-            lambda: list(generate(ours, [0], n_new, use_cache=False)),
-        ],
-        repeats,
-    )
-    rate = {"ours": n_new / t_ours, "unit": "tokens/s"}
-    rows = [
-        {"what": f"cached generation, {name}", "peer": n_new / t_peer, "limit": 1.5, **rate},
+    plain, peer = GPT(config).eval(), peer_model(config)
+    n_new, idx = config.n_ctx - 1, torch.tensor([[0]])
+    start = time.perf_counter()
+    chosen = choose_generation_kernel(plain)
+    choice = time.perf_counter() - start
+    by_kernel = deepcopy(plain)
+    set_generation_kernel(by_kernel, "one-row")
+
+    def write_by_peer() -> torch.Tensor:
+        return peer.generate(
+            idx,
+            attention_mask=torch.ones_like(idx),
+            max_new_tokens=n_new,
+            do_sample=False,
+            use_cache=True,
+        )
+
+    calls = [
+        lambda: list(generate(plain, [0], n_new)),
+        lambda: list(generate(by_kernel, [0], n_new)),
+        write_by_peer,
+        lambda: list(generate(plain, [0], n_new, use_cache=False)),
     ]
+    rates = [n_new / seconds for seconds in alternate(calls, 1)]
+    what, unit = f"cached generation, {name}", "tokens/s"
+    rows = [row(f"{what}, against transformers", rates[0], rates[2], unit, ">= 1.25")]
+    if large_layers(plain):
+        kernel = f"{what}, by one row against plain (chosen: {chosen})"
+        limit = ">= 0.97" if chosen == "one-row" else ""
+        rows.append(row(kernel, rates[1], rates[0], unit, limit))
+        rows.append(row(f"choosing its kernel, {name}", choice, None, "s", "<= 2"))
     if config.n_ctx >= 256:
-        what = f"cached against our own uncached, {name}"
-        rows.append({"what": what, "peer": n_new / t_uncached, "limit": 3.0, **rate})
-    return [row | {"ratio": row["ours"] / row["peer"]} for row in rows]
+        rows.append(row(f"{what}, against no cache", rates[0], rates[3], unit, ">= 3"))
+    return rows
 
 
-def run(repeats: int = 7) -> list[dict]:
-    """Measure every size; `ratio` is ours over the peer's and should reach `limit`."""
+def run() -> list[dict]:
+    """Measure every size; `ratio` is ours over the peer's."""
     torch.set_num_threads(2)
-    return [row for name, config in SIZES.items() for row in compare(name, config, repeats)]
+    return [row for name, config in SIZES.items() for row in compare(name, config)]
 
 
 if __name__ == "__main__":
-    for row in run():
-        print(
-            f"{row['what']}: ours {row['ours']:.0f}, peer {row['peer']:.0f} {row['unit']}, "
-            f"ratio {row['ratio']:.2f} (at least {row['limit']})"
-        )
+    for line in run():
+        print(line)

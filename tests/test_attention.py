@@ -229,6 +229,16 @@ def test_each_head_has_its_slice_of_every_token():
     check_split(split_heads)
 
 
+@pytest.mark.parametrize(("n_dst", "n_src"), [(5, 3), (2, 1), (1, 0)])
+def test_more_queries_than_keys_are_refused_by_both_forms(n_dst, n_src):
+    q, k = random(1, H, n_dst, D), random(1, H, n_src, D)
+    for form in (lambda: attention_weights(q, k), lambda: attend(q, k, k)):
+        with pytest.raises(ValueError, match=f"{n_dst} queries and {n_src} keys"):
+            form()
+    everything = torch.ones(1, 1, n_dst, n_src, dtype=torch.bool)
+    assert attend(q, k, k, everything).shape == q.shape  # a mask of one's own may do it
+
+
 class ListPast:
     """The smallest thing that is a Past: lists, joined at every step."""
 

@@ -1,7 +1,10 @@
 """The decoder stack against the `transformers` GPT-2, and against wrong decoders."""
 
+import ast
+import inspect
 import math
 from collections.abc import Callable
+from copy import deepcopy
 
 import pytest
 import torch
@@ -16,9 +19,11 @@ from reference import (
     relative_error,
 )
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gpt2 import decoder
+from gpt2 import attention, decoder, generation
 from gpt2.decoder import (
     GPT,
     MLP,
@@ -27,7 +32,6 @@ from gpt2.decoder import (
     GPTConfig,
     count_parameters,
     init_weights,
-    project,
     scale_residual_init,
 )
 
@@ -204,22 +208,6 @@ def test_rows_of_a_batch_do_not_mix(n_rows: int, length: int, seed: int) -> None
     with torch.no_grad():
         alone = torch.cat([model(row[None]) for row in idx])
         assert relative_error(model(idx), alone) < TOLERANCE
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-def test_training_kernel_equals_the_plain_one(b: int, t: int, n_in: int, n_out: int) -> None:
-    x = torch.randn(b, t, n_in, requires_grad=True)
-    linear = nn.Linear(n_in, n_out)
-    y, expected = project(x, linear), linear(x)
-    assert y.shape == expected.shape and torch.allclose(y, expected, atol=1e-5)
-    parameters = [x, linear.weight, linear.bias]
-    for a, e in zip(
-        torch.autograd.grad(y.sum(), parameters),
-        torch.autograd.grad(expected.sum(), parameters),
-        strict=True,
-    ):
-        assert torch.allclose(a, e, rtol=1e-5, atol=1e-4)
 
 
 class GrowingPast:
@@ -428,12 +416,83 @@ def test_causality_kills_a_leak() -> None:
         check_causality(leaky, seed=0, position=5, length=9)
 
 
-def test_onednn_stands_back_where_threads_are_limited(monkeypatch):
-    x = torch.zeros(1, requires_grad=True)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.delenv("OMP_THREAD_LIMIT", raising=False)
-    free = decoder.onednn_serves(x)
-    monkeypatch.setenv("OMP_THREAD_LIMIT", "2")
-    assert decoder.onednn_serves(x) == free == torch.backends.mkldnn.is_available()
-    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
-    assert not decoder.onednn_serves(x)
+# The model is plain: what PyTorch does with a module, it does with this one.
+
+
+def test_a_forward_hook_sees_a_plain_tensor() -> None:
+    model, seen = GPT(SMALL), []
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda _, args, y: seen.append((args[0], y)))
+    model(torch.zeros(2, 5, dtype=torch.long)).sum().backward()
+    assert len(seen) == 4 * SMALL.n_layer
+    for tensor in (t for pair in seen for t in pair):
+        assert tensor.layout == torch.strided
+        assert tensor.mean().isfinite() and tensor[0].shape[0] == 5
+
+
+def mean_loss(model: GPT, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(functional_call(model, weights, (x,)).flatten(0, 1), y.flatten())
+
+
+def slope_of_the_gradient(model: GPT, x: Tensor, y: Tensor, way: list[Tensor]) -> list[Tensor]:
+    """Multiply the Hessian by a direction, by differentiating the gradient once more."""
+    weights = dict(model.named_parameters())
+    slopes = torch.autograd.grad(
+        mean_loss(model, weights, x, y), list(weights.values()), create_graph=True
+    )
+    along = sum((g * d).sum() for g, d in zip(slopes, way, strict=True))
+    return list(torch.autograd.grad(along, list(weights.values())))
+
+
+def test_a_gradient_can_be_differentiated_again() -> None:
+    """In float64 it is the limit of a difference of gradients, in float32 the same number."""
+    model, generator = GPT(SMALL), torch.Generator().manual_seed(0)
+    randomize(model, seed=4)
+    x, y = torch.randint(SMALL.n_vocab, (2, 2, 7), generator=generator)
+    way = [torch.randn(p.shape, generator=generator) for p in model.parameters()]
+    exact, far = deepcopy(model).double(), [d.double() for d in way]
+    with sdpa_kernel(SDPBackend.MATH):
+        product, reference = (
+            slope_of_the_gradient(m, x, y, d) for m, d in ((model, way), (exact, far))
+        )
+        ends = []
+        for h in (1e-6, -1e-6):
+            moved = {n: p + h * d for (n, p), d in zip(exact.named_parameters(), far, strict=True)}
+            ends.append(torch.autograd.grad(mean_loss(exact, moved, x, y), list(moved.values())))
+    for ours, double, up, down in zip(product, reference, *ends, strict=True):
+        assert torch.allclose(double, (up - down) / 2e-6, rtol=1e-5, atol=1e-6)
+        assert relative_error(ours.double(), double) < TOLERANCE
+
+
+def test_gradients_of_each_text_by_vmap() -> None:
+    model = GPT(SMALL)
+    randomize(model, seed=5)
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    x, y = torch.randint(SMALL.n_vocab, (2, 3, 7), generator=torch.Generator().manual_seed(0))
+    one = grad(lambda w, x, y: mean_loss(model, w, x[None], y[None]))
+    each = vmap(one, in_dims=(None, 0, 0))(weights, x, y)
+    for row in range(3):
+        model.zero_grad()
+        F.cross_entropy(model(x[row : row + 1])[0], y[row]).backward()
+        for name, p in model.named_parameters():
+            assert relative_error(each[name][row], p.grad) < TOLERANCE, (row, name)
+
+
+def test_a_copy_and_a_state_dict_are_the_model() -> None:
+    model, other = GPT(SMALL), GPT(SMALL)
+    randomize(model, seed=6)
+    other.load_state_dict(model.state_dict())
+    assert list(model.state_dict()) == [name for name, _ in model.named_parameters()]
+    idx = torch.arange(9)[None]
+    for twin in (deepcopy(model), other):
+        assert torch.equal(twin(idx), model(idx))
+
+
+def test_a_model_reads_no_environment() -> None:
+    for module in (attention, decoder, generation):
+        tree = ast.walk(ast.parse(inspect.getsource(module)))
+        imported = {
+            alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names
+        }
+        assert "os" not in imported, module.__name__

@@ -18,10 +18,8 @@ from gpt2.decoder import GPT, GPTConfig
 from gpt2.generation import (
     GREEDY,
     LayerCache,
-    OneRowLinear,
     Sampling,
     choose,
-    for_one_row,
     generate,
     keep_top_k,
     keep_top_p,
@@ -69,11 +67,28 @@ def close(a: Tensor, b: Tensor) -> bool:
 # The knobs. A check takes the implementation, so that wrong ones can be tried.
 
 
+def from_the_top(logits: Tensor) -> Tensor:
+    """Take the largest logit off: what is left says as much of the distribution."""
+    return logits - logits.amax(dim=-1, keepdim=True)
+
+
 def check_temperature(reshape: Callable[[Tensor, Sampling], Tensor]) -> None:
     for temperature in (0.3, 1.0, 2.5):
         logits = some_logits(0)
         expected = TemperatureLogitsWarper(temperature)(NO_IDS, logits)
-        assert close(reshape(logits, Sampling(temperature)), expected)
+        reshaped = reshape(logits, Sampling(temperature))
+        assert close(from_the_top(reshaped), from_the_top(expected))
+
+
+def check_tiny_temperature(reshape: Callable[[Tensor, Sampling], Tensor]) -> None:
+    """Towards 0 the distribution is a fair draw among the largest, and never nan."""
+    logits = torch.tensor([[1.0, 3.0, 2.0, 3.0], [-700.0, -701.0, -700.5, -900.0]])
+    limit = torch.tensor([[0.0, 0.5, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0]])
+    for temperature in (1e-6, 1e-37, 1e-38, 1e-40, 5e-324):
+        for rest in ({}, {"top_k": 3}, {"top_p": 0.9}, {"top_k": 2, "top_p": 1.0}):
+            reshaped = reshape(logits, Sampling(temperature, **rest))
+            assert not reshaped.isnan().any() and (reshaped < float("inf")).all()
+            assert torch.equal(reshaped.softmax(-1), limit), (temperature, rest)
 
 
 def check_top_k(top_k: Callable[[Tensor, int], Tensor]) -> None:
@@ -90,6 +105,24 @@ def check_usual_top_p(top_p: Callable[[Tensor, float], Tensor]) -> None:
         assert torch.equal(top_p(logits, p), TopPLogitsWarper(p)(NO_IDS, logits))
 
 
+def check_top_p_on_ties(top_p: Callable[[Tensor, float], Tensor]) -> None:
+    """As many tokens stay as in the library, and the likeliest: which of equals is the sort's."""
+    rows = [torch.zeros(1, 2), torch.zeros(2, 50257), torch.tensor([[17.0, 0, 0], [0, 0, 0]])]
+    rows += [some_logits(seed, n=n).bfloat16() for seed in range(10) for n in (20, 500)]
+    rows += [some_logits(seed).round() for seed in range(10)]
+    for logits in rows:
+        for p in (0.1, 0.5, 0.9, 0.999):
+            ours, theirs = top_p(logits, p), TopPLogitsWarper(p)(NO_IDS, logits)
+            assert ours.dtype == logits.dtype
+            assert torch.equal(ours.sort(dim=-1).values, theirs.sort(dim=-1).values), (logits, p)
+
+
+def check_neutral_top_p(top_p: Callable[[Tensor, float], Tensor]) -> None:
+    rows = [torch.tensor([[17.0, 0.0, 0.0], [200.0, 0.0, -5.0]]), some_logits(0, n=50257)]
+    for logits in (*rows, *(part.bfloat16() for part in rows)):
+        assert torch.equal(top_p(logits, 1.0), logits)
+
+
 def check_released_top_p(top_p: Callable[[Tensor, float], Tensor]) -> None:
     logits = torch.tensor([0.15, 0.45, 0.25, 0.08, 0.05, 0.02]).log()
     kept = {p: top_p(logits, p).isfinite().nonzero().flatten().tolist() for p in (0.3, 0.6, 0.9)}
@@ -102,7 +135,8 @@ def check_order(reshape: Callable[[Tensor, Sampling], Tensor]) -> None:
         expected = TemperatureLogitsWarper(temperature)(NO_IDS, logits)
         expected = TopKLogitsWarper(30)(NO_IDS, expected)
         expected = TopPLogitsWarper(0.7)(NO_IDS, expected)
-        assert close(reshape(logits, Sampling(temperature, 30, 0.7)), expected)
+        reshaped = reshape(logits, Sampling(temperature, 30, 0.7))
+        assert close(from_the_top(reshaped), from_the_top(expected))
 
 
 def check_greedy(pick: Callable[[Tensor, Sampling, torch.Generator], Tensor]) -> None:
@@ -136,6 +170,30 @@ def test_usual_top_p_is_the_librarys() -> None:
     check_usual_top_p(keep_top_p)
 
 
+def test_usual_top_p_keeps_as_many_tokens_on_ties_as_the_library() -> None:
+    check_top_p_on_ties(keep_top_p)
+
+
+def test_usual_top_p_of_one_is_neutral() -> None:
+    check_neutral_top_p(keep_top_p)
+
+
+def test_released_top_p_cuts_by_value() -> None:
+    assert released_top_p(torch.zeros(1, 4), 0.5).isfinite().all()
+    kept = released_top_p(torch.tensor([0.5, 0.2, 0.2, 0.1]).log(), 0.75).isfinite()
+    assert kept.tolist() == [True, True, True, False]
+
+
+def test_a_tiny_temperature_is_right_in_the_limit() -> None:
+    check_tiny_temperature(reshape_logits)
+
+
+def test_a_tiny_temperature_draws_only_the_largest() -> None:
+    rows = torch.tensor([10.0, 30.0, 20.0, 30.0]).expand(200, 4)
+    drawn = choose(rows, Sampling(1e-38), torch.Generator().manual_seed(0))
+    assert set(drawn.tolist()) == {1, 3}
+
+
 def test_released_top_p_drops_the_crossing_token() -> None:
     check_released_top_p(released_top_p)
 
@@ -154,6 +212,32 @@ def test_draws_have_the_asked_frequencies() -> None:
 
 def multiply_by_temperature(logits: Tensor, sampling: Sampling) -> Tensor:
     return logits * sampling.temperature
+
+
+def divide_as_it_is(logits: Tensor, sampling: Sampling) -> Tensor:
+    return logits / sampling.temperature
+
+
+def greedy_below_a_limit(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Take the first of the largest, where the limit is a draw among them."""
+    first = torch.full_like(logits, float("-inf"))
+    return first.scatter(-1, logits.argmax(dim=-1, keepdim=True), 0.0)
+
+
+def top_p_by_value(logits: Tensor, p: float) -> Tensor:
+    """Keep what ties with the last token of the nucleus."""
+    ranked = logits.sort(dim=-1, descending=True).values
+    n_kept = (ranked.softmax(dim=-1).cumsum(dim=-1) < p).sum(dim=-1, keepdim=True) + 1
+    smallest = ranked.gather(-1, n_kept.clamp(1, logits.size(-1)) - 1)
+    return logits.masked_fill(logits < smallest, float("-inf"))
+
+
+def top_p_by_rank_from_the_top(logits: Tensor, p: float) -> Tensor:
+    """Count what is kept: rounding makes other sets than the library's."""
+    ranked, order = logits.sort(dim=-1, descending=True)
+    dropped = ranked.softmax(dim=-1).cumsum(dim=-1).roll(1, -1) >= p
+    dropped[..., 0] = False
+    return logits.masked_fill(dropped.scatter(-1, order, dropped), float("-inf"))
 
 
 def top_k_without_ties(logits: Tensor, k: int) -> Tensor:
@@ -193,7 +277,13 @@ def uniform_draw(logits: Tensor, sampling: Sampling, generator: torch.Generator)
         (check_temperature, multiply_by_temperature),
         (check_top_k, top_k_without_ties),
         (check_top_k, top_k_one_more),
+        (check_tiny_temperature, divide_as_it_is),
+        (check_tiny_temperature, greedy_below_a_limit),
         (check_usual_top_p, released_top_p),
+        (check_top_p_on_ties, top_p_by_value),
+        (check_top_p_on_ties, top_p_by_rank_from_the_top),
+        (check_neutral_top_p, top_p_by_value),
+        (check_neutral_top_p, top_p_by_rank_from_the_top),
         (check_released_top_p, keep_top_p),
         (check_order, top_p_before_temperature),
         (check_order, top_p_before_top_k),
@@ -218,7 +308,7 @@ def test_knobs_leave_a_distribution(logits: Tensor, temperature: float, k: int, 
     for keep_crossing in (True, False):
         reshaped = reshape_logits(logits, Sampling(temperature, k, p, keep_crossing))
         assert abs(float(reshaped.softmax(-1).sum()) - 1) < TOLERANCE
-        assert reshaped[logits.argmax()].isfinite()  # the likeliest token always stays
+        assert reshaped[logits == logits.max()].isfinite().any()  # the likeliest token stays
         assert (
             reshaped.isfinite().sum()
             <= (logits >= logits.sort().values[-min(k, len(logits))]).sum()
@@ -229,10 +319,10 @@ def test_knobs_leave_a_distribution(logits: Tensor, temperature: float, k: int, 
 def test_nucleus_is_the_smallest_set_that_reaches_p(logits: Tensor, p: float) -> None:
     probabilities = logits.double().softmax(-1)
     kept = keep_top_p(logits, p).isfinite()
-    edge = logits[kept].min()
-    assert probabilities[kept].sum() >= p - TOLERANCE
-    assert probabilities[logits > edge].sum() < p + TOLERANCE  # without its edge it falls short
-    assert torch.equal(kept, logits >= edge)
+    mass = probabilities[kept].sum()
+    assert mass >= p - TOLERANCE
+    assert mass - probabilities[kept].min() < p + TOLERANCE  # without its last it falls short
+    assert kept.all() or logits[~kept].max() <= logits[kept].min()  # the likeliest ones
 
 
 @given(rows_of_logits, st.floats(0.01, 0.999))
@@ -240,13 +330,11 @@ def test_released_nucleus_never_passes_p(logits: Tensor, p: float) -> None:
     kept = keep_top_p(logits, p, keep_crossing=False).isfinite()
     above = logits > logits[kept].min()
     assert not above.any() or logits.double().softmax(-1)[above].sum() <= p + TOLERANCE
-    assert kept.sum() <= keep_top_p(logits, p).isfinite().sum()
 
 
 @given(rows_of_logits)
-def test_p_of_one_drops_nothing_that_counts(logits: Tensor) -> None:
-    dropped = ~keep_top_p(logits, 1.0).isfinite()
-    assert float(logits.softmax(-1)[dropped].sum()) < TOLERANCE
+def test_p_of_one_drops_nothing(logits: Tensor) -> None:
+    assert torch.equal(keep_top_p(logits, 1.0), logits)
 
 
 @pytest.mark.parametrize(
@@ -494,43 +582,28 @@ def test_writing_leaves_gradients_on_for_the_caller(model: GPT) -> None:
 @pytest.mark.parametrize("n", [0, CONFIG.n_ctx + 1])
 def test_a_prompt_must_fit(model: GPT, n: int) -> None:
     with pytest.raises(ValueError, match=f"prompt of {n} tokens: give 1 to 24"):
-        next(generate(model, [1] * n, 1))
+        generate(model, [1] * n, 1)  # at the call, before any token is asked for
 
 
-WIDE = GPTConfig(n_vocab=61, n_ctx=24, n_embd=384, n_head=6, n_layer=2)
+@pytest.mark.parametrize("bad", [-1, CONFIG.n_vocab, 10**9])
+def test_a_prompt_has_ids_of_the_vocabulary(model: GPT, bad: int) -> None:
+    with pytest.raises(ValueError, match=f"id {bad} in the prompt: take 0 to 60"):
+        generate(model, [1, bad, 2], 1)
+    assert len(list(generate(model, [0, CONFIG.n_vocab - 1], 1))) == 1
 
 
-def test_the_twin_shares_its_weights_and_leaves_the_model_alone() -> None:
-    model = GPT(WIDE)
-    twin = for_one_row(model)
-    assert [p.data_ptr() for p in twin.parameters()] == [p.data_ptr() for p in model.parameters()]
-    assert not any(isinstance(m, OneRowLinear) for m in model.modules())
-    assert sum(isinstance(m, OneRowLinear) for m in twin.modules()) == 4 * WIDE.n_layer
+def test_a_prompt_that_does_not_fit_is_refused_before_it_is_streamed() -> None:
+    tokenizer = Tokenizer.train([], 0)
+    config = GPTConfig(tokenizer.n_vocab, n_ctx=4, n_embd=16, n_head=2, n_layer=1)
+    with pytest.raises(ValueError, match="prompt of 6 tokens: give 1 to 4"):
+        stream_text(GPT(config), tokenizer, "12345", 1)
 
 
-def test_small_layers_stay_as_they_are(model: GPT) -> None:
-    assert not any(isinstance(m, OneRowLinear) for m in for_one_row(model).modules())
-
-
-def test_a_wide_model_writes_the_same_through_its_twin() -> None:
-    torch.manual_seed(0)
-    model = GPT(WIDE).eval()
-    with torch.inference_mode():
-        twin, idx = for_one_row(model), torch.randint(61, (1, 9))
-        cache = new_cache(model)
-        rows = [next_logits(twin, idx[:, t : t + 1], cache) for t in range(9)]
-        assert all(close(rows[t], next_logits(model, idx[:, : t + 1])) for t in range(9))
-    assert list(generate(model, [1], 20)) == list(generate(model, [1], 20, use_cache=False))
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 12), (12,), (1, 12), (2, 1, 12), (1, 3, 12), (2, 3, 12)])
-@pytest.mark.parametrize("n_out", [1, 6, 7, 16, 36])
-def test_one_row_linear_is_linear(shape: tuple[int, ...], n_out: int) -> None:
-    torch.manual_seed(0)
-    layer, x = torch.nn.Linear(12, n_out), torch.randn(shape)
-    one_row = OneRowLinear(12, n_out)
-    one_row.load_state_dict(layer.state_dict())
-    assert close(one_row(x), layer(x))
+def test_a_prompt_may_change_after_the_call(model: GPT) -> None:
+    ids = [1, 2, 3]
+    text = generate(model, ids, 5)
+    ids[:] = []
+    assert list(text) == list(generate(model, [1, 2, 3], 5))
 
 
 def test_streamed_text_is_whole_characters_after_end_of_text() -> None:

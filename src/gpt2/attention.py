@@ -1,4 +1,4 @@
-"""Masked self-attention: every position takes a weighted average of its past. Chapter 4."""
+"""Masked self-attention: each position averages its past, by weights. Chapter 4."""
 
 import math
 from typing import Protocol
@@ -9,30 +9,34 @@ from torch.nn import functional as F
 
 
 class Past(Protocol):
-    """The keys and values of earlier tokens in one layer, as chapter 7 will keep them."""
+    """The keys and values of earlier tokens in one layer; chapter 7 keeps them."""
 
     length: int
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the new keys and values and return all of them: (B, H, length, D) each."""
+        """Add the new keys and values and return all: (B, H, length, D) each."""
         ...
 
 
 def causal_mask(n_dst: int, n_src: int, device: torch.device | None = None) -> Tensor:
-    """Say which of n_src keys each of the last n_dst positions may see: (n_dst, n_src), bool.
+    """Say which of n_src keys the last n_dst positions may see: (n_dst, n_src), bool.
 
-    Counted from the lower right, so that new queries see all of a cached past. Source:
+    Counted from the lower right, so that new queries see all of a cached past. Raises
+    ValueError for more queries than keys: a query has a key of its own. Source:
     `attention_mask` in the released src/model.py.
     """
+    if n_dst > n_src:
+        raise ValueError(f"{n_dst} queries and {n_src} keys: give each query its key.")
     i = torch.arange(n_dst, device=device)[:, None]
     j = torch.arange(n_src, device=device)
     return i >= j - n_src + n_dst
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
-    """Return how much each query takes from each key: (..., T, D), (..., S, D) -> (..., T, S).
+    """Weigh each key for each query: (..., T, D), (..., S, D) -> (..., T, S), T <= S.
 
     Rows sum to 1. The mask comes before the softmax, so a hidden key gets exactly 0.
+    Raises what `causal_mask` raises.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (..., T, S)
     visible = causal_mask(q.size(-2), k.size(-2), q.device)
@@ -40,14 +44,15 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:
-    """Average the values in PyTorch's fused kernel: (B, H, T, D), (B, H, S, D) -> (B, H, T, D).
+    """Average values in a fused kernel: (B, H, T, D), (B, H, S, D) -> (B, H, T, D).
 
-    Equal to `attention_weights(q, k) @ v`, without ever storing the (T, S) weights. Causal, unless
-    `visible` says which keys each query sees: bool, (B, 1, T or 1, S). Chapter 9 will need it.
+    Equal to `attention_weights(q, k) @ v`, without ever storing the (T, S) weights.
+    Causal, and raises what `causal_mask` raises, unless `visible` says which keys each
+    query sees: bool, (B, 1, T or 1, S). Chapter 9 will need it.
     """
     n_dst, n_src = q.size(-2), k.size(-2)
     causal = visible is None and n_dst == n_src
-    if visible is None and 1 < n_dst < n_src:
+    if visible is None and (1 < n_dst < n_src or n_dst > n_src):
         visible = causal_mask(n_dst, n_src, q.device)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
 
@@ -65,9 +70,10 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head causal self-attention with GPT-2's fused projection: (B, T, C) -> (B, T, C).
+    """Multi-head causal self-attention: (B, T, C) -> (B, T, C).
 
-    Raises ValueError if n_head does not divide n_embd. Source: `attn` in src/model.py.
+    One fused projection makes queries, keys and values, in this order. Raises
+    ValueError if n_head does not divide n_embd. Source: `attn` in src/model.py.
     """
 
     def __init__(self, n_embd: int, n_head: int) -> None:
@@ -77,19 +83,14 @@ class CausalSelfAttention(nn.Module):
                 f"n_embd = {n_embd} is not a multiple of n_head = {n_head}: change one."
             )
         self.n_head = n_head
-        self.c_attn = nn.Linear(
-            n_embd, 3 * n_embd
-        )  # queries, keys and values, in this order
+        self.c_attn = nn.Linear(n_embd, 3 * n_embd)
         self.c_proj = nn.Linear(n_embd, n_embd)
 
     def forward(
         self, x: Tensor, past: Past | None = None, visible: Tensor | None = None
     ) -> Tensor:
         q, k, v = self.c_attn(x).chunk(3, dim=-1)  # (B, T, C) each
-        q, k, v = (
-            split_heads(part, self.n_head) for part in (q, k, v)
-        )  # (B, H, T, D) each
+        q, k, v = (split_heads(part, self.n_head) for part in (q, k, v))  # (B, H, T, D)
         if past is not None:
             k, v = past.append(k, v)  # (B, H, S, D) each, S >= T
-        y: Tensor = self.c_proj(merge_heads(attend(q, k, v, visible)))  # (B, T, C)
-        return y
+        return self.c_proj(merge_heads(attend(q, k, v, visible)))  # (B, T, C)

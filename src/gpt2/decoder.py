@@ -1,7 +1,6 @@
 """The decoder stack: GPT-2 in its four sizes. Chapter 5."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,10 @@ from gpt2.attention import CausalSelfAttention, Past
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The five numbers that shape a GPT-2, named as in `default_hparams` of src/model.py."""
+    """The five numbers that shape a GPT-2.
+
+    Named as in `default_hparams` of src/model.py.
+    """
 
     n_vocab: int = 50257
     n_ctx: int = 1024
@@ -31,32 +33,10 @@ SIZES = {
 }
 
 
-def onednn_serves(x: Tensor) -> bool:
-    """Say whether a product with x runs in training, on a CPU, in plain float32.
-
-    Not where OMP_THREAD_LIMIT allows fewer threads than PyTorch has: oneDNN then gives NaN.
-    """
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.requires_grad
-    special = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    built_in = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    limit = int(os.environ.get("OMP_THREAD_LIMIT") or torch.get_num_threads())
-    return bool(plain and built_in and not special and torch.get_num_threads() <= limit)
-
-
-def project(x: Tensor, linear: nn.Linear) -> Tensor:
-    """Apply a linear layer, in training on a CPU by the oneDNN library: (..., C) -> (..., O).
-
-    The same product, up to rounding; on some processors in about half the time of MKL, the
-    library that PyTorch takes by itself.
-    """
-    y: Tensor = linear(x.to_mkldnn()).to_dense() if onednn_serves(x) else linear(x)
-    return y
-
-
 class MLP(nn.Module):
-    """Widen each position fourfold, bend it by tanh-GELU, project back: (B, T, C) -> (B, T, C).
+    """Widen fourfold, bend by tanh-GELU, project back: (B, T, C) -> (B, T, C).
 
-    Source: `mlp` and `gelu` in src/model.py.
+    Each position by itself. Source: `mlp` and `gelu` in src/model.py.
     """
 
     def __init__(self, n_embd: int) -> None:
@@ -65,14 +45,15 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(4 * n_embd, n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(project(x, self.c_fc), approximate="tanh")  # (B, T, 4 * C)
-        return project(x, self.c_proj)
+        x = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4 * C)
+        return self.c_proj(x)
 
 
 class Block(nn.Module):
-    """Add what attention and then the MLP read from the normalized stream: (B, T, C) -> (B, T, C).
+    """Add what attention and then the MLP find to the stream: (B, T, C) -> (B, T, C).
 
-    Pre-norm: x itself is added un-normalized. Source: `block` in src/model.py.
+    Pre-norm: both read x normalized, and add to x as it is. Source: `block` in
+    src/model.py.
     """
 
     def __init__(self, n_embd: int, n_head: int) -> None:
@@ -91,7 +72,10 @@ class Block(nn.Module):
 
 
 def positions(start: int, end: int, n_ctx: int, device: torch.device) -> Tensor:
-    """Number the places of a text: (end - start,). Raises ValueError if one lies beyond n_ctx."""
+    """Number the places of a text: (end - start,).
+
+    Raises ValueError if one lies beyond n_ctx.
+    """
     if end > n_ctx:
         raise ValueError(
             f"position {end} is beyond the context of {n_ctx}: shorten the input."
@@ -100,20 +84,15 @@ def positions(start: int, end: int, n_ctx: int, device: torch.device) -> Tensor:
 
 
 class GPT(nn.Module):
-    """GPT-2: token ids (B, T) -> logits of the next token (B, T, n_vocab).
-
-    The head is `wte` itself. Initialized as in the released code; `scale_residual_init` makes it
-    the paper's. Raises ValueError beyond n_ctx. Source: `model` in src/model.py.
-    """
+    """GPT-2: ids (B, T) -> logits (B, T, n_vocab). Source: `model` in src/model.py."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.n_vocab, config.n_embd)
         self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
-        self.h = nn.ModuleList(
-            Block(config.n_embd, config.n_head) for _ in range(config.n_layer)
-        )
+        blocks = (Block(config.n_embd, config.n_head) for _ in range(config.n_layer))
+        self.h = nn.ModuleList(blocks)
         self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
         self.apply(init_weights)
         nn.init.normal_(self.wpe.weight, std=0.01)
@@ -124,23 +103,20 @@ class GPT(nn.Module):
         past: Sequence[Past] | None = None,
         visible: Tensor | None = None,
     ) -> Tensor:
-        """Return the top of the residual stream, normalized: (B, T) -> (B, T, C)."""
+        """Return the top of the stream, normalized: (B, T) -> (B, T, C), T <= n_ctx."""
         start = past[0].length if past else 0
-        place = positions(
-            start, start + idx.size(1), self.config.n_ctx, idx.device
-        )  # (T,)
-        x: Tensor = self.wte(idx) + self.wpe(place)  # (B, T, C)
+        place = positions(start, start + idx.size(1), self.config.n_ctx, idx.device)
+        x = self.wte(idx) + self.wpe(place)  # (B, T, C), from (B, T) and (T,)
         for layer, block in enumerate(self.h):
             x = block(x, past[layer] if past else None, visible)
-        x = self.ln_f(x)
-        return x
+        return self.ln_f(x)
 
     def forward(self, idx: Tensor, past: Sequence[Past] | None = None) -> Tensor:
         return F.linear(self.hidden(idx, past), self.wte.weight)  # (B, T, n_vocab)
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draw weights from N(0, 0.02^2) and zero the biases, as the released src/model.py does."""
+    """Draw weights from N(0, 0.02^2) and zero the biases, as src/model.py does."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
@@ -151,8 +127,8 @@ def init_weights(module: nn.Module) -> None:
 def scale_residual_init(model: GPT) -> None:
     """Scale the weights that write into the residual stream by 1/sqrt(N), in place.
 
-    N counts the residual layers, two a block. Source: Radford et al. 2019, section 2.3; the
-    released code does not do it.
+    N counts the residual layers, two a block. Source: Radford et al. 2019, section 2.3;
+    the released code does not do it.
     """
     for name, weight in model.named_parameters():
         if name.endswith("c_proj.weight"):

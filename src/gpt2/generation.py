@@ -1,13 +1,11 @@
-"""Writing text: the next token, chosen again and again, with the past kept. Chapter 7."""
+"""Writing text: the next token, chosen again and again, the past kept. Chapter 7."""
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
-from math import gcd
-from typing import cast
+from itertools import islice, takewhile
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from gpt2.decoder import GPT
@@ -16,17 +14,17 @@ from gpt2.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn: temperature, then top-k, then top-p; temperature 0 is greedy.
+    """How the next token is drawn: by temperature, then top-k, then top-p.
 
-    Raises ValueError for a knob out of range. Source: `sample_sequence` in src/sample.py.
+    Temperature 0 is greedy. keep_crossing=False takes the released top-p, without the
+    token that crosses p. Raises ValueError for a knob out of range. Source:
+    `sample_sequence` in src/sample.py.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
-    keep_crossing: bool = (
-        True  # False: the released top-p, without the token that crosses p
-    )
+    keep_crossing: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -56,27 +54,35 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float, keep_crossing: bool = True) -> Tensor:
-    """Keep the likeliest tokens up to probability p, the rest is -inf: (..., V) -> (..., V).
+    """Keep the likeliest tokens up to probability p, the rest is -inf: (..., V).
 
-    The usual nucleus keeps the token that crosses p, and is the smallest set with at least p
-    (Holtzman et al. 2020, section 3.1). The released `top_p_logits` drops it, save the first one.
+    The usual nucleus is the smallest set with p or more (Holtzman et al. 2020, section
+    3.1): all at p = 1. Which of two equal tokens at its edge stays depends on the sort.
+    The released `top_p_logits` drops the token that crosses p, save the first one, and
+    cuts by value, so equal tokens share their fate.
     """
-    ranked = logits.sort(dim=-1, descending=True).values  # (..., V)
-    mass = ranked.softmax(dim=-1).cumsum(dim=-1)  # (..., V), rises to 1
-    if keep_crossing:
-        n_kept = (mass < p).sum(dim=-1, keepdim=True) + 1  # (..., 1)
-    else:
-        n_kept = (mass <= p).sum(dim=-1, keepdim=True)
-    smallest = ranked.gather(-1, n_kept.clamp(1, logits.size(-1)) - 1)  # (..., 1)
-    return logits.masked_fill(logits < smallest, float("-inf"))
+    if not keep_crossing:
+        ranked = logits.sort(dim=-1, descending=True).values  # (..., V)
+        mass = ranked.softmax(dim=-1).cumsum(dim=-1)  # (..., V), rises to 1
+        n_kept = (mass <= p).sum(dim=-1, keepdim=True).clamp(min=1)  # (..., 1)
+        smallest = ranked.gather(-1, n_kept - 1)  # (..., 1)
+        return logits.masked_fill(logits < smallest, float("-inf"))
+    if p == 1:  # a sum of rounded numbers may miss it
+        return logits
+    ranked, order = logits.sort(dim=-1)  # (..., V) each, from the least likely
+    dropped = ranked.softmax(dim=-1).cumsum(dim=-1) <= 1 - p  # (..., V)
+    dropped[..., -1] = False  # the likeliest stays
+    return logits.masked_fill(dropped.scatter(-1, order, dropped), float("-inf"))
 
 
 def reshape_logits(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Turn the knobs in the released order, temperature, top-k, top-p: (..., V) -> (..., V).
+    """Turn the knobs in the released order: temperature, top-k, top-p: (..., V).
 
-    Temperature 0 has no distribution: see `choose`.
+    The largest logit of a row becomes 0, which changes no probability, so that a tiny
+    temperature makes others -inf and nothing nan. For temperature 0 see `choose`.
     """
-    logits = logits.float() / sampling.temperature
+    logits = logits.float() - logits.float().amax(dim=-1, keepdim=True)  # (..., V)
+    logits = logits / max(sampling.temperature, torch.finfo(torch.float32).tiny)
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None:
@@ -101,8 +107,8 @@ def choose(
 class LayerCache:
     """The keys and values of one layer, in buffers of full length: an `attention.Past`.
 
-    Only `length` positions of each (B, H, n_ctx, D) buffer are filled. Queries are not kept:
-    no later token asks for them.
+    Only `length` positions of each (B, H, n_ctx, D) buffer are filled. Queries are not
+    kept: no later token asks for them.
     """
 
     def __init__(self, batch: int, n_head: int, n_ctx: int, like: Tensor) -> None:
@@ -112,7 +118,7 @@ class LayerCache:
         self.length = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, H, T, D) behind the past and return views of all: (B, H, length, D) each."""
+        """Write (B, H, T, D) behind the past; return all: (B, H, length, D) each."""
         start, end = self.length, self.length + k.size(2)
         self.k[:, :, start:end] = k
         self.v[:, :, start:end] = v
@@ -121,7 +127,7 @@ class LayerCache:
 
 
 def new_cache(model: GPT, batch: int = 1) -> list[LayerCache]:
-    """Make an empty cache for each layer, on the model's device and in its precision."""
+    """Make an empty cache a layer, on the model's device and in its precision."""
     config, like = model.config, model.wte.weight
     return [LayerCache(batch, config.n_head, config.n_ctx, like) for _ in model.h]
 
@@ -133,41 +139,31 @@ def next_logits(
     return F.linear(model.hidden(idx, cache)[:, -1], model.wte.weight)
 
 
-class OneRowLinear(nn.Linear):
-    """An `nn.Linear` that is faster on a single row, on a CPU: (..., C) -> (..., O).
-
-    With one row, all the time goes into reading the weights, and a batch of blocks of them takes
-    a kernel that reads faster than the one for a single product.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        n_out, n_in = self.weight.shape
-        if x.numel() != n_in:
-            return super().forward(x)
-        n = gcd(n_out, 8)  # blocks
-        column = x.reshape(1, 1, n_in).mT.expand(
-            n, n_in, 1
-        )  # .mT: its strides choose the kernel
-        blocks = self.weight.view(n, n_out // n, n_in)
-        return torch.baddbmm(self.bias.view(n, -1, 1), blocks, column).view(
-            *x.shape[:-1], n_out
-        )
-
-
-def for_one_row(module: nn.Module) -> nn.Module:
-    """Return a module that shares every weight, with each large `nn.Linear` a `OneRowLinear`."""
-    twin = copy(module)
-    if (
-        type(twin) is nn.Linear and twin.weight.numel() > 2**17
-    ):  # less is in the cache anyway
-        twin.__class__ = OneRowLinear
-    twin._modules = {
-        name: child and for_one_row(child) for name, child in module._modules.items()
-    }
-    return twin
-
-
 @torch.inference_mode()
+def next_tokens(
+    model: GPT,
+    ids: Sequence[int],
+    sampling: Sampling,
+    generator: torch.Generator | None = None,
+    use_cache: bool = True,
+) -> Iterator[int]:
+    """Yield the tokens that follow ids one by one, without end.
+
+    A window that outgrows n_ctx keeps its newer half, read again from position 0.
+    """
+    n_ctx, device = model.config.n_ctx, model.wte.weight.device
+    window, cache = list(ids), new_cache(model) if use_cache else None
+    while True:
+        if len(window) > n_ctx:
+            window = window[-(n_ctx // 2 or 1) :]
+            cache = new_cache(model) if use_cache else None
+        n_seen = cache[0].length if cache else 0
+        idx = torch.tensor([window[n_seen:]], device=device)  # (1, T), cached (1, 1)
+        token = int(choose(next_logits(model, idx, cache), sampling, generator))
+        yield token
+        window.append(token)
+
+
 def generate(
     model: GPT,
     ids: Sequence[int],
@@ -178,35 +174,20 @@ def generate(
     stop: int | None = None,
     use_cache: bool = True,
 ) -> Iterator[int]:
-    """Continue a prompt by up to n_new tokens, yielded one by one; `stop` itself is not yielded.
+    """Continue a prompt by up to n_new tokens, one by one; `stop` is not yielded.
 
-    A window that outgrows n_ctx keeps its newer half, which is read again from position 0.
-    Raises ValueError for a prompt that is empty or longer than n_ctx.
+    Raises ValueError, at once, for a prompt that is empty, longer than n_ctx, or holds
+    an id that is not in the vocabulary.
     """
-    n_ctx, device = model.config.n_ctx, model.wte.weight.device
+    n_ctx, n_vocab = model.config.n_ctx, model.config.n_vocab
     if not 1 <= len(ids) <= n_ctx:
         raise ValueError(
             f"a prompt of {len(ids)} tokens: give 1 to {n_ctx}, the context."
         )
-    model = (
-        cast(GPT, for_one_row(model)) if use_cache and device.type == "cpu" else model
-    )
-    window, cache = list(ids), new_cache(model) if use_cache else None
-    for _ in range(n_new):
-        if len(window) > n_ctx:
-            window, cache = (
-                window[-(n_ctx // 2 or 1) :],
-                new_cache(model) if use_cache else None,
-            )
-        n_seen = cache[0].length if cache else 0
-        idx = torch.tensor(
-            [window[n_seen:]], device=device
-        )  # (1, T); with a cache T is 1 later
-        token = int(choose(next_logits(model, idx, cache), sampling, generator))
-        if token == stop:
-            return
-        yield token
-        window.append(token)
+    if unknown := [i for i in ids if not 0 <= i < n_vocab]:
+        raise ValueError(f"id {unknown[0]} in the prompt: take 0 to {n_vocab - 1}.")
+    tokens = next_tokens(model, list(ids), sampling, generator, use_cache)
+    return takewhile(lambda token: token != stop, islice(tokens, n_new))
 
 
 def stream_text(
@@ -218,10 +199,11 @@ def stream_text(
     *,
     generator: torch.Generator | None = None,
 ) -> Iterator[str]:
-    """Yield the continuation in pieces of whole characters, up to the end-of-text token.
+    """Yield the continuation in pieces of whole characters, up to end-of-text.
 
-    The prompt is the start of a document, so end-of-text stands before it, as in training. The
-    released code does that for an empty prompt only.
+    The prompt is the start of a document, so end-of-text stands before it, as in
+    training. The released code does that for an empty prompt only. Raises what
+    `generate` raises.
     """
     end = tokenizer.end_of_text
     ids = [end, *tokenizer.encode(prompt)]

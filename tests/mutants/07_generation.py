@@ -116,11 +116,28 @@ def probabilities_at__returns_the_token(logits, temperature):
     return ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(dim=-1)
 
 
+def probabilities_at__brings_back_what_was_cut(logits, temperature):
+    below = logits - logits.amax(-1, keepdim=True)
+    if temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(-1), logits.size(-1)).float()
+    if temperature == math.inf:
+        below = torch.zeros_like(below)
+        temperature = 1.0
+    return (below / temperature).softmax(dim=-1)
+
+
+def probabilities_at__cut_is_no_number_at_infinity(logits, temperature):
+    below = logits - logits.amax(-1, keepdim=True)
+    if temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(-1), logits.size(-1)).float()
+    return (below / temperature).softmax(dim=-1)
+
+
 def probabilities_at__right__by_exp_in_double(logits, temperature):
     top = logits.max(dim=-1, keepdim=True)
     if temperature == 0:
         return torch.zeros_like(logits).scatter(-1, top.indices, 1.0)
-    powers = torch.exp((logits.double() - top.values) / temperature)
+    powers = torch.exp((logits.double() - top.values) / min(temperature, 1e300))
     return powers / powers.sum(dim=-1, keepdim=True)
 
 
