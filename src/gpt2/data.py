@@ -402,8 +402,7 @@ class DocumentRows:
     """Batches of whole documents, each from position 0 on: (rows, T) twice, T <= n_ctx.
 
     `pool(k)` gives the ids of the documents of epoch k, without end_of_text and always
-    equally many (else ValueError): the same list for a fixed corpus, fresh ones from an
-    endless source.
+    equally many (else ValueError): a fixed corpus, or fresh ones from an endless source.
     """
 
     def __init__(
@@ -421,9 +420,7 @@ class DocumentRows:
         )
         self.n_batches = len(self.groups(0))
         if not self.n_batches:
-            raise ValueError(
-                "pool(0) holds no documents: there is nothing to make batches of."
-            )
+            raise ValueError("pool(0) holds no documents to make batches of.")
 
     def batch(self, step: int) -> Batch:
         epoch, place = divmod(step, self.n_batches)
