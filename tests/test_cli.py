@@ -630,3 +630,49 @@ def test_an_old_run_resumes_and_generates(tmp_path, capsys):
     assert [row["step"] for row in rows] == [10, 20] and rows[1]["loss"] < 5.55
     assert run("train", "--out", old, "--resume", "--width", 4) == 1
     assert "was begun with --width 2, not 4" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------- kernels
+
+
+@pytest.fixture
+def kernels(monkeypatch) -> list[str]:
+    """Stand in for the measurement: "fast" pays for training and for writing; log the calls."""
+    log: list[str] = []
+
+    def choose(model, *batch):
+        log.append(f"choose for {len(batch)}")
+        return "fast"
+
+    def set_to(model, name):
+        log.append(name)
+
+    for purpose in ("training", "generation"):
+        monkeypatch.setattr(runs, f"choose_{purpose}_kernel", choose)
+        monkeypatch.setattr(runs, f"set_{purpose}_kernel", set_to)
+    return log
+
+
+def test_a_run_keeps_the_kernel_that_it_began_with(text, tmp_path, kernels):
+    out = tmp_path / "run"
+    assert run("train", text, "--out", out, *SMALL) == 0
+    assert json.loads((out / "run.json").read_text())["kernel"] == "fast"
+    assert run("train", "--out", out, "--resume") == 0
+    assert kernels == ["choose for 2", "fast", "fast"]  # measured once
+
+
+def test_a_kernel_is_for_float32(text, tmp_path, kernels):
+    assert run("train", text, "--out", tmp_path / "run", *SMALL, "--precision", "bfloat16") == 0
+    assert kernels == ["plain"]
+
+
+def test_an_old_run_has_no_kernel(tmp_path, kernels):
+    old = Path(shutil.copytree(Path(__file__).parent / "old_run", tmp_path / "old"))
+    assert run("train", "--out", old, "--resume") == 0
+    assert kernels == ["plain"]
+
+
+def test_a_kernel_is_measured_for_long_texts_only(made, kernels):
+    assert run("generate", made / "run", "--tokens", 299) == 0 and kernels == []
+    assert run("generate", made / "run", "--tokens", 300) == 0
+    assert kernels == ["choose for 0", "fast"]

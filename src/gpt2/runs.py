@@ -13,6 +13,12 @@ import torch
 
 from gpt2.data import PackedWindows, read_tokens
 from gpt2.decoder import GPT, GPTConfig, count_parameters
+from gpt2.faster import (
+    choose_generation_kernel,
+    choose_training_kernel,
+    set_generation_kernel,
+    set_training_kernel,
+)
 from gpt2.generation import Sampling, generate
 from gpt2.texts import (
     check_folder,
@@ -38,6 +44,7 @@ from gpt2.training import (
 Settings = dict[str, Any]
 RUN = "run.json"  # the settings of a run, written before its first step
 NEW = "start a new run with another --out"  # a cure that always works
+LONG = 300  # tokens to write: from here on the measurement of a kernel pays
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -257,6 +264,23 @@ def new_model(settings: Settings, n_vocab: int) -> GPT:
     return GPT(GPTConfig(n_vocab, *(settings[name] for name in names)))
 
 
+def choose_kernel(
+    out: Path, settings: Settings, model: GPT, batches: PackedWindows
+) -> None:
+    """Set the kernel that was the faster one where the run began, and remember it.
+
+    Another kernel rounds in another way: a run keeps its own, and an older run none.
+    """
+    is_plain = settings["precision"] == "float32" and not settings["compile"]
+    may = is_plain and model.wte.weight.device.type == "cpu"
+    if "kernel" not in settings:
+        choose = may and not (out / CHECKPOINT).exists()
+        first = batches.batch(0) if choose else None
+        settings["kernel"] = choose_training_kernel(model, *first) if first else "plain"
+        write_settings(out, settings)
+    set_training_kernel(model, settings["kernel"] if may else "plain")
+
+
 def open_or_start(
     args: argparse.Namespace, defaults: Settings, device: torch.device
 ) -> Settings:
@@ -302,6 +326,7 @@ def run_train(args: argparse.Namespace, defaults: Settings) -> None:
             )
         n_vocab = Tokenizer.load(out).n_vocab
         model = new_model(settings, n_vocab).to(device)
+        choose_kernel(out, settings, model, batches)
         until = last_step(settings)
         print(
             f"{count_parameters(model):,} parameters, {n_vocab:,} kinds of token, "
@@ -346,6 +371,8 @@ def run_generate(args: argparse.Namespace) -> None:
             f"{place} has {model.config.n_vocab:,} kinds of token and the tokenizer "
             f"beside it {tokenizer.n_vocab:,}: put the model's own tokenizer there."
         )
+    if args.tokens >= LONG:
+        set_generation_kernel(model, choose_generation_kernel(model))
     prompt = re.sub("[\ud800-\udfff]", "\ufffd", args.prompt)  # a broken byte
     ids = read_prompt(prompt, tokenizer, model.config.n_ctx)
     generator, end = torch.Generator().manual_seed(args.seed), tokenizer.end_of_text
