@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import os
 import random
 import tracemalloc
@@ -20,6 +19,7 @@ from gpt2.data import (
     IGNORE,
     DocumentRows,
     PackedWindows,
+    RandomWindows,
     check_ids,
     epoch_order,
     find_files,
@@ -31,12 +31,13 @@ from gpt2.data import (
     read_split,
     read_tokens,
     split_text,
+    text_hash,
     token_stream,
     window,
     write_corpus,
     write_tokens,
 )
-from gpt2.tokenizer import atomic_file
+from gpt2.tokenizer import Tokenizer, atomic_file
 from miniweb import documents
 
 SHAKESPEARE = Path(__file__).parents[2] / "shared/data/tinyshakespeare/input.txt"
@@ -50,6 +51,15 @@ token_lists = st.lists(st.lists(st.integers(1, 99), max_size=30), min_size=1, ma
 def encode(text):
     """Bytes as ids, END = 0 kept free."""
     return [byte + 1 for byte in text.encode()]
+
+
+def encode_stream(chunks):
+    return (i for chunk in chunks for i in encode(chunk))
+
+
+def whole(documents):
+    """Join the chunks of each document, in turn."""
+    return ["".join(chunks) for chunks in documents]
 
 
 def decode(ids):
@@ -107,6 +117,34 @@ def test_every_token_is_a_target_exactly_once_an_epoch(tokens, n_ctx, batch_size
 
 def test_batches_are_the_same_for_the_same_seed_and_step():
     check_batches_are_a_function_of_seed_and_step(PackedWindows)
+
+
+@given(streams, sizes, sizes)
+def test_random_windows_are_slices_of_the_stream(tokens, n_ctx, batch_size):
+    if len(tokens) > n_ctx:
+        x, y = RandomWindows(tokens, n_ctx, batch_size, seed=1).batch(3)
+        assert x.shape == y.shape == (batch_size, n_ctx) and x.dtype == y.dtype == torch.int64
+        assert torch.equal(x, x[:, :1] + torch.arange(n_ctx)) and torch.equal(y, x + 1)
+
+
+def test_random_windows_are_a_function_of_seed_and_step():
+    check_batches_are_a_function_of_seed_and_step(RandomWindows)
+
+
+def test_random_windows_begin_at_every_place_equally_often():
+    windows = RandomWindows(np.arange(12), 4, 100, seed=2)
+    starts = torch.cat([windows.batch(step)[0][:, 0] for step in range(400)])
+    counts = torch.bincount(starts, minlength=8)
+    assert len(counts) == 8  # 0 to 7: the last window ends on the last token
+    assert (counts - 5000).abs().max() < 5 * 5000**0.5
+
+
+def test_an_epoch_of_random_windows_is_as_long_as_one_of_packed_windows():
+    for n_tokens in (65, 500, 1000):
+        shape = np.arange(n_tokens), 64, 3
+        assert RandomWindows(*shape).n_batches == PackedWindows(*shape).n_batches
+    with pytest.raises(ValueError, match="64 tokens are too few"):
+        RandomWindows(np.arange(64), 64, 3)
 
 
 def test_epochs_differ_in_order():
@@ -318,11 +356,11 @@ def test_a_folder_is_read_in_order_without_hidden_files(tmp_path):
     assert list(read_documents(str(tmp_path))) == ["a/deep.md", "b.txt", "c.txt"]
 
 
-@given(st.text(alphabet=st.characters(codec="utf-8"), min_size=1))
-def test_documents_come_back_as_they_were_written(text):
-    file = io.BytesIO(text.encode())
-    stub = type("Stub", (), {"open": lambda self, mode: file})()
-    assert "".join(read_lines(stub)) == text
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0")))
+def test_documents_come_back_as_they_were_written(tmp_path_factory, text):
+    file = tmp_path_factory.mktemp("text") / "a.txt"
+    file.write_bytes(text.encode())
+    assert "".join(read_lines(file)) == text.removeprefix("\ufeff")
 
 
 @pytest.mark.parametrize("bad", [b"\xff\xfeh\x00i\x00", "é".encode("latin-1"), b"\xea\xb0"])
@@ -333,6 +371,99 @@ def test_not_utf8_names_file_byte_and_cure(tmp_path, bad):
         ValueError, match=rf"byte 7003 \(0x{bad[0]:02x}\) of .*old.txt is not UTF-8"
     ):
         list(read_documents(file))
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    file = tmp_path / "windows.txt"
+    file.write_bytes("\ufeffeins\n<|endoftext|>\n\ufeffzwei".encode())
+    assert list(read_documents(file)) == ["eins\n", "\ufeffzwei"]
+    file.write_bytes("\ufeff<|endoftext|>\nzwei".encode())
+    assert list(read_documents(file)) == ["zwei"]
+    file.write_bytes("\ufeffabc".encode() + b"\xff")
+    with pytest.raises(ValueError, match=r"byte 6 \(0xff\)"):
+        list(read_documents(file))
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_utf16_without_a_byte_order_mark_is_refused(tmp_path, codec):
+    (tmp_path / "a.txt").write_bytes("The cat sat. ".encode(codec))
+    with pytest.raises(ValueError, match=r"a.txt has NUL bytes.*save the file as UTF-8"):
+        list(read_documents(tmp_path))
+
+
+MARKED = {  # text: the documents with split_at_marks
+    "a<|endoftext|>b\n": ["a", "b\n"],
+    "a\r<|endoftext|>\rb": ["a\r", "b"],
+    "<|startoftext|>\na\n<|endoftext|>\n<|startoftext|>b\n": ["a\n", "b\n"],
+    "a\n<|endoftext|>\nb": ["a\n", "b"],
+    "<|endoftext|> <|endoftext|>\n": [],
+}
+
+
+@pytest.mark.parametrize("text", MARKED)
+def test_marks_within_a_line_are_text_unless_asked(tmp_path, text):
+    (tmp_path / "z.txt").write_text("z", newline="")
+    (tmp_path / "a.txt").write_text(text, newline="")
+    assert list(read_documents(tmp_path, split_at_marks=True)) == [*MARKED[text], "z"]
+    by_line = "\n".join(text.split("\n<|endoftext|>\n"))
+    assert "\n".join(map(str.rstrip, read_documents(tmp_path))) == by_line.rstrip() + "\nz"
+
+
+@pytest.mark.parametrize("n", [2**14 - k for k in (0, 1, 5, 12, 13, 14, 27)])
+def test_marks_are_whole_in_lines_of_any_length(tmp_path, n):
+    """Long lines are read in parts, and no part may end within a mark or make up a border."""
+    mark = "<|endoftext|>"
+    (tmp_path / "a.txt").write_text("x" * n + mark + mark + "y" * 2**15 + mark)
+    assert list(read_documents(tmp_path, split_at_marks=True)) == ["x" * n, "y" * 2**15]
+    assert [len(text) for text in read_documents(tmp_path)] == [n + 39 + 2**15]
+    (tmp_path / "a.txt").write_text("안" * n + "<" * 40 + mark)
+    assert [len(text) for text in read_documents(tmp_path)] == [n + 40 + 13]
+
+
+def test_what_gpt2_made_within_a_folder_is_no_text(tmp_path):
+    """A run or tokens inside the text folder would break the next run."""
+    (tmp_path / "a.txt").write_text("text of mine " * 30)
+    for name in ("run/run.json", "run/checkpoint.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff")
+    write_corpus(tmp_path / "a.txt", tmp_path / "tokens", encode_stream, END, 257)
+    for name in ("run", "tokens"):
+        Tokenizer([]).save(tmp_path / name)
+    assert [file.name for file in find_files(tmp_path)] == ["a.txt"]
+    mine = tmp_path / "mine" / "vocab.bpe"  # a folder of texts that has a file of this name
+    mine.parent.mkdir()
+    mine.write_text("text")
+    assert [file.name for file in find_files(tmp_path)] == ["a.txt", "vocab.bpe"]
+
+
+def test_links_are_followed_once(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    texts = tmp_path / "texts"
+    for folder in (elsewhere / "deep", texts):
+        folder.mkdir(parents=True)
+    (elsewhere / "deep" / "b.txt").write_text("b")
+    (texts / "a.txt").write_text("a")
+    (texts / "linked").symlink_to(elsewhere, target_is_directory=True)
+    (elsewhere / "up").symlink_to(texts, target_is_directory=True)  # a circle
+    assert list(read_documents(texts)) == ["a", "b"]
+    (texts / "gone.txt").symlink_to(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"gone.txt is no file \(a link to nothing\?\): remove"):
+        find_files(texts)
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    iterdir, denied = Path.iterdir, PermissionError(errno.EACCES, "Permission denied", "locked")
+
+    def refuse(folder):
+        if folder.name == "locked":
+            raise denied
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(PermissionError, match="locked"):
+        find_files(tmp_path)
 
 
 def test_missing_and_empty_are_errors_that_say_so(tmp_path):
@@ -365,14 +496,14 @@ def corpus(folder, texts):
 
 
 def check_no_document_in_both_parts(split, path):
-    train, validation = set(split(path, "train")), set(split(path, "validation"))
+    train, validation = (set(whole(split(path, part))) for part in ("train", "validation"))
     assert train and validation
     assert not train & validation, "a document is in both parts"
 
 
 def check_documents_never_straddle(split, path):
-    whole = set(read_documents(path))
-    assert set(split(path, "train")) | set(split(path, "validation")) == whole
+    texts = set(read_documents(path))
+    assert {*whole(split(path, "train")), *whole(split(path, "validation"))} == texts
 
 
 def miniweb_file(folder):
@@ -429,26 +560,79 @@ def test_the_fraction_is_kept_and_known_everywhere():
     assert grown > {text for text in texts if is_validation(text, 0.1)}
 
 
-@given(st.text(), st.sampled_from([0.1, 0.25, 0.5]))
-def test_split_text_loses_nothing(text, fraction):
-    train, validation = split_text(text, fraction)
-    assert train + validation == text
-    assert abs(len(validation) - fraction * len(text)) <= 1
+@given(st.lists(st.text()), st.integers(0, 30))
+def test_split_text_cuts_at_one_place_whatever_the_chunks(chunks, n_train):
+    train, validation = ("".join(split_text(chunks, n_train, part)) for part in (False, True))
+    text = "".join(chunks)
+    assert (train, validation) == (text[:n_train], text[n_train:])
 
 
 def test_a_few_documents_each_give_their_last_tenth(tmp_path):
     for i in range(99):
         (tmp_path / f"{i:03}.txt").write_text(f"{i:03} " * 25)
-    assert [len(text) for text in read_split(tmp_path, "train")] == [90] * 99
-    assert [len(text) for text in read_split(tmp_path, "validation")] == [10] * 99
+    assert [len(text) for text in whole(read_split(tmp_path, "train"))] == [90] * 99
+    assert [len(text) for text in whole(read_split(tmp_path, "validation"))] == [10] * 99
     (tmp_path / "one-more.txt").write_text("x" * 100)
     check_documents_never_straddle(read_split, tmp_path)
+
+
+def test_copies_of_a_few_documents_do_not_leave_a_part_empty(tmp_path):
+    """By its hash a single text, however often it occurs, goes to one side."""
+    for i in range(150):
+        (tmp_path / f"{i}.txt").write_text(f"text {i % 3} " * 10)
+    for part, length in (("train", 63), ("validation", 7)):
+        assert [len(text) for text in whole(read_split(tmp_path, part))] == [length] * 150
+    (tmp_path / "more").mkdir()
+    texts = [f"text {i} " * 10 for i in range(100)] * 2
+    held_out = whole(read_split(corpus(tmp_path / "more", texts), "validation"))
+    assert held_out and all(map(is_validation, held_out)) and len(set(held_out)) < 100
+
+
+@given(st.lists(st.text()))
+def test_a_hash_is_of_the_text_whatever_the_chunks(chunks):
+    digest = hashlib.sha256("".join(chunks).encode()).hexdigest()
+    assert text_hash(chunks) == text_hash("".join(chunks)) == int(digest[:16], 16)
+
+
+def split_in_memory(path, part):
+    """As it was before documents were read in chunks: the oracle for old run folders."""
+    documents = list(read_documents(path))
+    if len(documents) >= 100:
+        return [d for d in documents if is_validation(d) == (part == "validation")]
+    cuts = [int(len(d) * (1 - 0.1)) for d in documents]
+    return [
+        d[cut:] if part == "validation" else d[:cut] for d, cut in zip(documents, cuts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 99, 100, 3000])
+def test_streamed_documents_split_as_whole_ones(tmp_path, n):
+    pages = islice(documents(0, genres=["story"]), n)
+    path = corpus(tmp_path, [page.text * (1 + 200 * (i == 0)) for i, page in enumerate(pages)])
+    for part in ("train", "validation"):
+        assert whole(read_split(path, part)) == split_in_memory(path, part)
+
+
+@pytest.mark.parametrize("long", ["word " * 200_000, "안녕하세요" * 200_000])
+def test_memory_does_not_grow_with_a_document(tmp_path, long):
+    """One line of some MB, with white space and without it."""
+
+    def peak(n):
+        (tmp_path / "a.txt").write_text(long * n, encoding="utf-8")
+        tracemalloc.start()
+        write_corpus(tmp_path / "a.txt", tmp_path / "t", lambda text: map(len, text), 0, 10**8)
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
+
+    small, large = peak(4), peak(12)
+    assert large < 1.1 * small + 100_000 and large < 8_000_000, (small, large)
 
 
 @pytest.mark.skipif(not SHAKESPEARE.exists(), reason="needs ../shared/data")
 def test_tiny_shakespeare_splits_as_published(tmp_path):
     """Cut as in nanoGPT's data/shakespeare_char: 1,003,854 and 111,540 characters."""
-    counts = write_corpus(SHAKESPEARE, tmp_path, encode, END, 257)
+    counts = write_corpus(SHAKESPEARE, tmp_path, encode_stream, END, 257)
     assert counts == {"train": 1_003_854 + 2, "validation": 111_540 + 2}
     text = "".join(decode(read_tokens(tmp_path / f"{part}.npy", 257)) for part in counts)
     assert text == SHAKESPEARE.read_text(encoding="utf-8")
@@ -559,7 +743,7 @@ def test_no_tokens_and_no_token_file_are_errors(tmp_path):
 
 def test_write_corpus_holds_every_document_in_one_part(tmp_path):
     source = miniweb_file(tmp_path)
-    counts = write_corpus(source, tmp_path / "new/shards", encode, END, 257)
+    counts = write_corpus(source, tmp_path / "new/shards", encode_stream, END, 257)
     texts = set()
     for part, count in counts.items():
         tokens = read_tokens(tmp_path / f"new/shards/{part}.npy", 257)

@@ -1,12 +1,14 @@
-"""Text to batches: documents, one stream of tokens on disk, inputs and targets. Chapter 3."""
+"""Text to batches: documents, one stream of tokens, inputs and targets. Chapter 3."""
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, islice
+from io import TextIOWrapper
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +18,15 @@ from gpt2.tokenizer import END_OF_TEXT, atomic_file
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
 IGNORE = -100  # a target that no loss counts; PyTorch's own default
+_MARK = re.compile(r"<\|(?:end|start)oftext\|>[\r\n]*")
 
 
 def find_files(path: Path) -> list[Path]:
-    """List the file itself, or every file below a folder, in order and without hidden ones.
+    """List the file, or all files below a folder but the hidden ones, in order.
 
-    Raises FileNotFoundError if there is no such path, ValueError if the folder holds no file.
+    Links are followed; folders that `train` and `tokenize` made are left out. Raises
+    FileNotFoundError if there is no such path, ValueError if the folder holds no file,
+    or a thing that is none, OSError if it cannot be read.
     """
     if path.is_file():
         return [path]
@@ -29,50 +34,76 @@ def find_files(path: Path) -> list[Path]:
         raise FileNotFoundError(
             f"there is no file or folder {path}: check the path for a typo."
         )
-    below = ((p, p.relative_to(path).parts) for p in sorted(path.rglob("*")))
-    files = [
-        p
-        for p, names in below
-        if p.is_file() and not any(n.startswith(".") for n in names)
-    ]
+    files = sorted(_walk(path, set()))
     if not files:
         raise ValueError(
             f"the folder {path} holds no files: put UTF-8 text files into it."
         )
+    if others := [file for file in files if not file.is_file()]:
+        raise ValueError(
+            f"{others[0]} is no file (a link to nothing?): remove it from {path}."
+        )
     return files
 
 
+def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Yield what is below a folder, each folder once, for a link may lead back up."""
+    seen.add(folder.resolve())
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if not path.is_dir():
+            yield path
+        elif path.resolve() not in seen and not _is_made_by_gpt2(path):
+            yield from _walk(path, seen)
+
+
+def _is_made_by_gpt2(folder: Path) -> bool:
+    """Say whether a folder is a run or holds tokens: no text to learn from."""
+    has = [(folder / name).exists() for name in ("vocab.bpe", "run.json", "train.npy")]
+    return has[0] and any(has[1:])
+
+
 def read_lines(file: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file; ValueError names the first byte that is not UTF-8."""
-    offset = 0
-    with file.open("rb") as lines:
-        for line in lines:
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                at = (
-                    f"byte {offset + error.start} (0x{line[error.start]:02x}) of {file}"
-                )
-                cure = "save the file as UTF-8, or remove it if it is not text."
-                raise ValueError(f"{at} is not UTF-8: {cure}") from error
-            offset += len(line)
+    """Yield the lines of a UTF-8 file; one of more than 16,384 characters in parts.
+
+    A byte order mark is skipped. No part ends within a mark such as `<|endoftext|>`.
+    Raises ValueError for the first byte that is not UTF-8, by its place, and for NULs.
+    """
+    with file.open("rb") as data:
+        lines = TextIOWrapper(data, encoding="utf-8-sig", newline="\n")
+        try:
+            while line := lines.readline(2**14):
+                while line[-1] != "\n" and "<" in line[-16:]:  # a mark may begin here
+                    if not (more := lines.readline(16)):
+                        break
+                    line += more
+                if "\0" in line:
+                    cure = "save the file as UTF-8, or remove it if it is not text."
+                    raise ValueError(f"{file} has NUL bytes, as UTF-16 has: {cure}")
+                yield line
+        except UnicodeDecodeError as error:
+            place = data.tell() - len(error.object) + error.start
+            at = f"byte {place} (0x{error.object[error.start]:02x}) of {file}"
+            cure = "save the file as UTF-8, or remove it if it is not text."
+            raise ValueError(f"{at} is not UTF-8: {cure}") from error
 
 
-def read_documents(path: str | Path) -> Iterator[str]:
-    """Yield the documents of a UTF-8 file or of every file below a folder, one in memory at a time.
+def document_chunks(
+    path: str | Path, split_at_marks: bool = False
+) -> Iterator[Iterator[str]]:
+    """Yield each document of a file or folder as chunks, to be read before the next.
 
-    A file is one document, or several with lines `<|endoftext|>` between them. Raises ValueError if
-    there is no text at all, and what `find_files` and `read_lines` raise.
+    A file is one document, or several with lines `<|endoftext|>` between them; with
+    split_at_marks each `<|endoftext|>` or `<|startoftext|>` is a border, wherever it
+    stands. Raises ValueError if there is no text at all, and what `find_files` and
+    `read_lines` raise.
     """
     empty = True
     for file in find_files(Path(path)):
-        lines: list[str] = []
-        for line in chain(read_lines(file), [END_OF_TEXT]):
-            if line.strip() != END_OF_TEXT:
-                lines.append(line)
-                continue
-            document, lines = "".join(lines), []
-            if document.strip():
+        parts = _part_lines(read_lines(file), split_at_marks)
+        for is_text, chunks in groupby(parts, key=bool):
+            if is_text and (document := _unless_blank(chunks)):
                 empty = False
                 yield document
     if empty:
@@ -81,37 +112,94 @@ def read_documents(path: str | Path) -> Iterator[str]:
         )
 
 
-def is_validation(document: str, fraction: float = 0.1) -> bool:
-    """Say by a hash of its text whether a document is held out, so equal documents never part."""
-    digest = hashlib.sha256(document.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+def _part_lines(lines: Iterable[str], split_at_marks: bool) -> Iterator[str]:
+    """Yield the lines, or what is between their marks, and "" for each border."""
+    begins = True  # a line begins here, and does not go on from the part before
+    for line in lines:
+        if begins and line.strip() == END_OF_TEXT:
+            yield ""
+            continue
+        begins = line.endswith("\n")
+        first, *others = _MARK.split(line) if split_at_marks else [line]
+        yield first
+        for other in others:
+            yield from ("", other)
 
 
-def split_text(text: str, fraction: float = 0.1) -> tuple[str, str]:
-    """Cut off the last part of one long text: (train, validation)."""
-    cut = int(len(text) * (1 - fraction))
-    return text[:cut], text[cut:]
+def _unless_blank(chunks: Iterator[str]) -> Iterator[str] | None:
+    """Return the chunks, joined by 16, or None if there is only white space in them."""
+    begin = ""
+    for chunk in chunks:
+        begin += chunk
+        if not chunk.isspace():
+            break
+    else:
+        return None
+    text = chain([begin], chunks)
+    return iter(lambda: "".join(islice(text, 16)), "")
 
 
-def read_split(path: str | Path, part: str, fraction: float = 0.1) -> Iterator[str]:
-    """Yield the documents of one part of a corpus, "train" or "validation".
+def read_documents(path: str | Path, split_at_marks: bool = False) -> Iterator[str]:
+    """Yield the documents, each as one string; see `document_chunks`."""
+    return map("".join, document_chunks(path, split_at_marks))
 
-    From 100 documents on, each goes whole to one part by its hash. Of fewer, too few to share out,
-    each gives its last part to validation. Raises what `read_documents` raises.
+
+def text_hash(document: str | Iterable[str]) -> int:
+    """Turn a text, or its chunks, into a number below 2**64 that looks random."""
+    digest = hashlib.sha256()
+    for chunk in [document] if isinstance(document, str) else document:
+        digest.update(chunk.encode())
+    return int.from_bytes(digest.digest()[:8], "big")
+
+
+def is_validation(document: str | Iterable[str], fraction: float = 0.1) -> bool:
+    """Say by its hash whether a document is held out; equal documents never part."""
+    return text_hash(document) < fraction * 2**64
+
+
+def split_text(chunks: Iterable[str], n_train: int, validation: bool) -> Iterator[str]:
+    """Cut one long text after n_train characters, and yield one of its two parts."""
+    for chunk in chunks:
+        train, rest = chunk[:n_train], chunk[n_train:]
+        n_train -= len(train)
+        if part := rest if validation else train:
+            yield part
+
+
+def read_split(
+    path: str | Path, part: str, fraction: float = 0.1, split_at_marks: bool = False
+) -> Iterator[Iterator[str]]:
+    """Yield the documents of one part of a corpus, "train" or "validation", as chunks.
+
+    From 100 different documents on, each goes whole to one part by its hash. Of fewer,
+    too few to share out, each gives its last part to validation. Raises what
+    `document_chunks` raises.
     """
     validation = {"train": False, "validation": True}[part]
-    few = sum(1 for _ in islice(read_documents(path), 100)) < 100
-    for document in read_documents(path):
+    few = _has_few_documents(path, split_at_marks)
+    readers = (document_chunks(path, split_at_marks) for _ in range(2))
+    for first_look, document in zip(*readers, strict=True):  # two readers, in step
         if few:
-            yield split_text(document, fraction)[validation]
-        elif is_validation(document, fraction) == validation:
+            n_train = int(sum(map(len, first_look)) * (1 - fraction))
+            yield split_text(document, n_train, validation)
+        elif is_validation(first_look, fraction) == validation:
             yield document
 
 
+def _has_few_documents(path: str | Path, split_at_marks: bool) -> bool:
+    """Say whether a corpus has fewer than 100 different documents; read no further."""
+    seen: set[int] = set()
+    for document in document_chunks(path, split_at_marks):
+        seen.add(text_hash(document))
+        if len(seen) == 100:
+            return False
+    return True
+
+
 def token_stream(
-    documents: Iterable[str], encode: Callable[[str], Iterable[int]], end_of_text: int
+    documents: Iterable[Any], encode: Callable[[Any], Iterable[int]], end_of_text: int
 ) -> Iterator[int]:
-    """Chain the ids of all documents, with end_of_text before, between and after them."""
+    """Chain the ids of all documents, end_of_text before, between and after them."""
     yield end_of_text
     for document in documents:
         yield from encode(document)
@@ -119,10 +207,10 @@ def token_stream(
 
 
 def write_tokens(path: str | Path, ids: Iterable[int], n_vocab: int) -> int:
-    """Write a stream of ids to an .npy file in constant memory and return how many there were.
+    """Write a stream of ids to an .npy file in constant memory; return their number.
 
-    uint16 if the vocabulary fits, else uint32. Raises ValueError if there are no ids or one is
-    outside the vocabulary; then, as after any failure, `path` is as it was before.
+    uint16 if the vocabulary fits, else uint32. Raises ValueError if there are no ids or
+    one is outside the vocabulary; then, as after any failure, `path` is as before.
     """
     dtype, count, ids = np.dtype("<u2" if n_vocab <= 2**16 else "<u4"), 0, iter(ids)
     header = {"descr": dtype.str, "fortran_order": False, "shape": (0,)}
@@ -145,17 +233,18 @@ def check_ids(ids: np.ndarray, n_vocab: int) -> None:
     """Raise ValueError if an id is not in 0 ... n_vocab - 1."""
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= n_vocab:
+        bad = low if low < 0 else high
         raise ValueError(
-            f"token id {low if low < 0 else high} is outside the vocabulary of {n_vocab}: "
-            "the text was encoded by another tokenizer; encode it again with this one."
+            f"token id {bad} is outside the vocabulary of {n_vocab}: the text was "
+            "encoded by another tokenizer; encode it again with this one."
         )
 
 
 def read_tokens(path: str | Path, n_vocab: int) -> np.ndarray:
     """Map the ids of an .npy file, which stays on the disk: (N,), read-only.
 
-    The file is run through once, to check it. Raises FileNotFoundError, or ValueError if it is not
-    a token file or not of this vocabulary.
+    The file is run through once, to check it. Raises FileNotFoundError, or ValueError
+    if it is not a token file or not of this vocabulary.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -178,32 +267,35 @@ def read_tokens(path: str | Path, n_vocab: int) -> np.ndarray:
 def write_corpus(
     source: str | Path,
     folder: str | Path,
-    encode: Callable[[str], Iterable[int]],
+    encode_stream: Callable[[Iterable[str]], Iterable[int]],
     end_of_text: int,
     n_vocab: int,
+    split_at_marks: bool = False,
 ) -> dict[str, int]:
-    """Turn a text file or folder into train.npy and validation.npy; return the token counts.
+    """Turn a text file or folder into train.npy and validation.npy; count the tokens.
 
-    Raises what `read_documents` and `write_tokens` raise.
+    encode_stream gets the chunks of one document, so that even a long one is never in
+    memory whole. Raises what `document_chunks` and `write_tokens` raise.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     counts = {}
     for part in ("train", "validation"):
-        ids = token_stream(read_split(source, part), encode, end_of_text)
+        documents = read_split(source, part, split_at_marks=split_at_marks)
+        ids = token_stream(documents, encode_stream, end_of_text)
         counts[part] = write_tokens(Path(folder) / f"{part}.npy", ids, n_vocab)
     return counts
 
 
 class Batches(Protocol):
-    """What a trainer asks of its data: step -> (x, y), the same for the same step, without end.
+    """What a trainer asks of its data: step -> (x, y), the same for the same step.
 
-    One epoch is n_batches steps; its last batch may be smaller.
+    Steps never end. One epoch is n_batches steps; its last batch may be smaller.
     """
 
     n_batches: int
 
     def batch(self, step: int) -> Batch:
-        """Return inputs and targets of one step: (B, T) and (B, T), int64, on the CPU."""
+        """Return inputs and targets of one step: (B, T) twice, int64, on the CPU."""
         ...
 
 
@@ -214,7 +306,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def window(tokens: np.ndarray, n_ctx: int, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return inputs and targets of the i-th window of the stream: (n_ctx,) and (n_ctx,), int64.
+    """Return inputs and targets of the stream's i-th window: (n_ctx,) twice, int64.
 
     The last window reaches back to be full; the targets that it repeats are IGNORE.
     """
@@ -226,7 +318,7 @@ def window(tokens: np.ndarray, n_ctx: int, i: int) -> tuple[np.ndarray, np.ndarr
 
 
 class PackedWindows:
-    """Batches of windows cut from one stream, each window once an epoch: (B, n_ctx) twice.
+    """Batches of windows of one stream, each window once an epoch: (B, n_ctx) twice.
 
     Raises ValueError if the stream is shorter than one window and its shifted target.
     """
@@ -236,15 +328,11 @@ class PackedWindows:
     ) -> None:
         if len(tokens) <= n_ctx:
             raise ValueError(
-                f"{len(tokens)} tokens are too few: a window of n_ctx = {n_ctx} needs {n_ctx + 1}. "
-                "Add text or lower n_ctx."
+                f"{len(tokens)} tokens are too few: a window of n_ctx = {n_ctx} needs "
+                f"{n_ctx + 1}. Add text or lower n_ctx."
             )
-        self.tokens, self.n_ctx, self.batch_size, self.seed = (
-            tokens,
-            n_ctx,
-            batch_size,
-            seed,
-        )
+        self.tokens, self.n_ctx = tokens, n_ctx
+        self.batch_size, self.seed = batch_size, seed
         self.n_windows = math.ceil((len(tokens) - 1) / n_ctx)
         self.n_batches = math.ceil(self.n_windows / batch_size)
 
@@ -252,16 +340,39 @@ class PackedWindows:
         epoch, place = divmod(step, self.n_batches)
         order = epoch_order(self.n_windows, self.seed, epoch)
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        xs, ys = zip(
-            *(window(self.tokens, self.n_ctx, int(i)) for i in chosen), strict=True
-        )
+        windows = [window(self.tokens, self.n_ctx, int(i)) for i in chosen]
+        xs, ys = zip(*windows, strict=True)
         return torch.from_numpy(np.stack(xs)), torch.from_numpy(np.stack(ys))
 
 
-def pad_rows(documents: Sequence[Sequence[int]], end_of_text: int, n_ctx: int) -> Batch:
-    """Lay each document out from position 0, end_of_text around it, padded: (rows, T <= n_ctx).
+class RandomWindows:
+    """Batches of windows that begin anywhere in one stream: (B, n_ctx) twice.
 
-    A document longer than n_ctx goes on in a row of its own. Padding has the target IGNORE.
+    Drawn by (seed, step) alone. n_batches is an epoch in size, but some targets come up
+    twice in it and others never.
+    Raises what `PackedWindows` raises.
+    """
+
+    def __init__(
+        self, tokens: np.ndarray, n_ctx: int, batch_size: int, seed: int = 0
+    ) -> None:
+        packed = PackedWindows(tokens, n_ctx, batch_size, seed)  # checks the length
+        self.tokens, self.n_ctx, self.batch_size = tokens, n_ctx, batch_size
+        self.seed, self.n_batches = seed, packed.n_batches
+
+    def batch(self, step: int) -> Batch:
+        draw = np.random.default_rng((self.seed, step))
+        starts = draw.integers(len(self.tokens) - self.n_ctx, size=self.batch_size)
+        places = starts[:, None] + np.arange(self.n_ctx + 1)  # (B, n_ctx + 1)
+        ids = torch.from_numpy(self.tokens[places].astype(np.int64))
+        return ids[:, :-1], ids[:, 1:]
+
+
+def pad_rows(documents: Sequence[Sequence[int]], end_of_text: int, n_ctx: int) -> Batch:
+    """Lay each document out from position 0, end_of_text around it: (rows, T <= n_ctx).
+
+    A document longer than n_ctx goes on in a row of its own. The rest of a row is
+    padding, with the target IGNORE.
     """
     rows = []
     for document in documents:
@@ -278,7 +389,7 @@ def pad_rows(documents: Sequence[Sequence[int]], end_of_text: int, n_ctx: int) -
 def group_by_length(
     documents: Sequence[Sequence[int]], batch_size: int, seed: int, epoch: int
 ) -> list[list[Sequence[int]]]:
-    """Put documents of like length into batches, and the batches into a seeded order."""
+    """Put documents of like length into batches, the batches into a seeded order."""
     shuffled = [documents[i] for i in epoch_order(len(documents), seed, epoch)]
     by_length = sorted(shuffled, key=len)  # a stable sort: equal lengths stay shuffled
     groups = [
@@ -290,8 +401,8 @@ def group_by_length(
 class DocumentRows:
     """Batches of whole documents, each from position 0 on: (rows, T) twice, T <= n_ctx.
 
-    `pool(k)` gives the ids of the documents of epoch k, without end_of_text and always equally
-    many (else ValueError): the same list for a fixed corpus, fresh ones from an endless source.
+    `pool(k)` gives the ids of the documents of epoch k, without end_of_text and always
+    equally many (else ValueError): a fixed corpus, or fresh ones from an endless source.
     """
 
     def __init__(
@@ -303,16 +414,13 @@ class DocumentRows:
         seed: int = 0,
     ) -> None:
         self.end_of_text, self.n_ctx = end_of_text, n_ctx
-        self.groups = lru_cache(
-            maxsize=1
-        )(  # one pool in memory: steps ask for them in turn
+        one_pool_in_memory = lru_cache(maxsize=1)  # steps ask for the pools in turn
+        self.groups = one_pool_in_memory(
             lambda epoch: group_by_length(pool(epoch), batch_size, seed, epoch)
         )
         self.n_batches = len(self.groups(0))
         if not self.n_batches:
-            raise ValueError(
-                "pool(0) holds no documents: there is nothing to make batches of."
-            )
+            raise ValueError("pool(0) holds no documents to make batches of.")
 
     def batch(self, step: int) -> Batch:
         epoch, place = divmod(step, self.n_batches)

@@ -11,7 +11,8 @@ from gpt2.data import IGNORE
 
 def training_examples__one_a_window(tokens, n_ctx):
     starts = range(0, len(tokens) - 1, n_ctx)
-    return [(tokens[i : i + n_ctx], tokens[min(i + n_ctx, len(tokens) - 1)]) for i in starts]
+    last = len(tokens) - 1
+    return [(tokens[i : i + n_ctx], tokens[min(i + n_ctx, last)]) for i in starts]
 
 
 def training_examples__context_is_the_whole_past(tokens, n_ctx):
@@ -132,7 +133,8 @@ def same_document__end_belongs_to_the_document_before(x, end_of_text):
     ends = (x == end_of_text).long()
     document = ends.cumsum(1) - ends
     T = x.size(1)
-    return (document[:, :, None] == document[:, None, :]) & torch.ones(T, T).tril().bool()
+    same = document[:, :, None] == document[:, None, :]
+    return same & torch.ones(T, T).tril().bool()
 
 
 def same_document__upside_down(x, end_of_text):
@@ -234,7 +236,8 @@ def grouped(documents, n, of=min, chain=True, sets=True, share=0.5, short=True):
     def runs(document):
         words = document.split()
         last = len(words) - n + 1
-        found = [tuple(words[i : i + n]) for i in range(max(last, 1) if short else max(last, 0))]
+        starts = range(max(last, 1) if short else max(last, 0))
+        found = [tuple(words[i : i + n]) for i in starts]
         return set(found) if sets else found
 
     def near(a, b):
