@@ -408,7 +408,13 @@ def _naming(*paths: Path) -> Iterator[None]:
     """Turn whatever reading a foreign file raises into one short line that names it."""
     try:
         yield
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
+    except (
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = str(error)
         if isinstance(error, UnicodeDecodeError):
             reason = "this is not UTF-8 text"
@@ -417,7 +423,7 @@ def _naming(*paths: Path) -> Iterator[None]:
         elif isinstance(error, KeyError):
             reason = f"it lacks {error}"
         names = " and ".join(map(str, paths))
-        raise ValueError(f"{names}: no tokenizer of GPT-2's kind; {reason}") from None
+        raise ValueError(f"{names}: no tokenizer like GPT-2's; {reason:.300}") from None
 
 
 def read_published(
@@ -429,6 +435,8 @@ def read_published(
         if not version.startswith("#version"):
             raise ValueError(f"{bpe.name} does not open with a '#version' line")
         ids = json.loads(encoder.read_text("utf-8-sig"))
+        if not isinstance(ids, dict):
+            raise ValueError(f"{encoder.name} does not map tokens to ids")
         return parse_tables(ids, (line.split(" ") for line in lines))
 
 
@@ -457,7 +465,7 @@ def _library_ids(saved: dict[str, Any]) -> dict[str, int]:
 
     Others with the highest ids are left out: no other id depends on them.
     """
-    added = {token["content"]: token for token in saved.get("added_tokens", [])}
+    added = {token["content"]: token for token in saved.get("added_tokens") or []}
     ids = saved["model"]["vocab"] | {name: t["id"] for name, t in added.items()}
     others = {name for name in added if name != END_OF_TEXT}
     kept: dict[str, int] = {name: i for name, i in ids.items() if name not in others}
