@@ -5,7 +5,6 @@ Each function is named after the answer that it stands in for and what is wrong 
 """
 
 import codecs
-import heapq
 import random
 from itertools import islice, pairwise
 
@@ -16,7 +15,7 @@ from gpt2.tokenizer import (
     build_vocab,
     bytes_to_unicode,
     count_pieces,
-    merge_pair,
+    merge_by_rank,
     train_merges,
 )
 
@@ -318,166 +317,133 @@ def spans__right__character_by_character(tokens):
     return pairs
 
 
-def quickly(ranks, word, stale=True, sides=(True, True), key=lambda rank, place: (rank, place)):
-    """Merge as the solution does, with one thing or another bent."""
-    tokens = [*word, None]
-    left, right = [i - 1 for i in range(len(tokens))], [i + 1 for i in range(len(tokens))]
-    heap = [(key(ranks[p], i), ranks[p], i) for i, p in enumerate(pairwise(word)) if p in ranks]
-    heapq.heapify(heap)
-    while heap:
-        _, rank, i = heapq.heappop(heap)
-        if tokens[i] is None or tokens[right[i]] is None:
-            continue
-        if stale and ranks.get((tokens[i], tokens[right[i]])) != rank:
-            continue
-        j = right[i]
-        tokens[i] += tokens[j]
-        tokens[j] = None
-        right[i] = right[j]
-        left[right[j]] = i
-        for use, start in zip(sides, (left[i], i), strict=True):
-            if use and start >= 0 and (pair := (tokens[start], tokens[right[start]])) in ranks:
-                heapq.heappush(heap, (key(ranks[pair], start), ranks[pair], start))
-    return [token for token in tokens if token is not None]
-
-
-def merge_quickly__as_slow_as_before(ranks, word):
-    while len(word) > 1:
-        pair = min(pairwise(word), key=lambda pair: ranks.get(pair, len(ranks)))
-        if pair not in ranks:
-            break
-        word = merge_pair(word, pair, pair[0] + pair[1])
+def merged(ranks, token, key=lambda rank, place: (rank, place)):
+    """Merge one pair at a time, the one with the smallest key first: bytes -> tokens."""
+    word = [bytes([byte]) for byte in token]
+    while known := [(key(ranks[p], i), i) for i, p in enumerate(pairwise(word)) if p in ranks]:
+        i = min(known)[1]
+        word[i : i + 2] = [word[i] + word[i + 1]]
     return word
 
 
-def merge_quickly__goes_over_the_word_for_every_merge(ranks, word):
-    for pair in ranks:
-        word = merge_pair(word, pair, pair[0] + pair[1])
-    return word
+def recovered(tokens, split):
+    """Recover with another way to split a token, and refuse what has not two parts."""
+    ranks = {}
+    for token in tokens:
+        word = split(ranks, token)
+        if len(word) != 2:
+            raise ValueError(f"{token!r} is not made of two tokens")
+        ranks[word[0], word[1]] = len(ranks)
+    return list(ranks)
 
 
-def merge_quickly__heap_of_pairs_but_the_word_is_gone_through(ranks, word):
-    heap = [(ranks[pair], pair) for pair in set(pairwise(word)) if pair in ranks]
-    heapq.heapify(heap)
-    while heap:
-        _, pair = heapq.heappop(heap)
-        before, word = word, merge_pair(word, pair, pair[0] + pair[1])
-        if len(word) < len(before):
-            for new in set(pairwise(word)) - set(pairwise(before)):
-                if new in ranks:
-                    heapq.heappush(heap, (ranks[new], new))
-    return word
+def in_two(ranks, token, last=False, shortest=False):
+    """Split into two known tokens by length alone; into nothing if there is no such place."""
+    known = {bytes([byte]) for byte in range(256)} | {one + other for one, other in ranks}
+    places = [n for n in range(1, len(token)) if {token[:n], token[n:]} <= known]
+    if token in known or not places:
+        return []
+    n = places[-1 if last else 0]
+    return [token[:n], token[n:]]
 
 
-def merge_quickly__one_pass(ranks, word):
-    for pair in sorted({pair for pair in pairwise(word) if pair in ranks}, key=ranks.get):
-        word = merge_pair(word, pair, pair[0] + pair[1])
-    return word
+def recover_merges__longest_token_on_the_left(tokens):
+    return recovered(tokens, lambda ranks, token: in_two(ranks, token, last=True))
 
 
-def merge_quickly__never_looks_whether_an_entry_is_stale(ranks, word):
-    return quickly(ranks, word, stale=False)
+def recover_merges__longest_token_on_the_right(tokens):
+    return recovered(tokens, in_two)
 
 
-def merge_quickly__forgets_the_pair_on_the_left(ranks, word):
-    return quickly(ranks, word, sides=(False, True))
+def recover_merges__the_last_byte_apart(tokens):
+    return [(token[:-1], token[-1:]) for token in tokens]
 
 
-def merge_quickly__forgets_the_pair_on_the_right(ranks, word):
-    return quickly(ranks, word, sides=(True, False))
+def recover_merges__leftmost_pair_first(tokens):
+    return recovered(tokens, lambda ranks, token: merged(ranks, token, lambda rank, i: i))
 
 
-def merge_quickly__from_right_to_left(ranks, word):
-    return quickly(ranks, word, key=lambda rank, place: (rank, -place))
+def recover_merges__last_learned_first(tokens):
+    return recovered(tokens, lambda ranks, token: merged(ranks, token, lambda rank, i: (-rank, i)))
 
 
-def merge_quickly__from_left_to_right_whatever_the_rank(ranks, word):
-    return quickly(ranks, word, key=lambda rank, place: place)
+def recover_merges__from_right_to_left(tokens):
+    return recovered(tokens, lambda ranks, token: merged(ranks, token, lambda rank, i: (rank, -i)))
 
 
-def merge_quickly__last_learned_first(ranks, word):
-    return quickly(ranks, word, key=lambda rank, place: (-rank, place))
+def recover_merges__refuses_nothing(tokens):
+    ranks = {}
+    for token in tokens:
+        word = merged(ranks, token)
+        ranks[word[0], b"".join(word[1:])] = len(ranks)
+    return list(ranks)
 
 
-def merge_quickly__longest_match(ranks, word):
-    known = {left + right for left, right in ranks}
-    data, tokens = b"".join(word), []
-    while data:
-        fits = [n for n in range(min(len(data), 20), 1, -1) if data[:n] in known]
-        tokens.append(data[: fits[0] if fits else 1])
-        data = data[len(tokens[-1]) :]
+def recover_merges__leaves_out_what_does_not_fit(tokens):
+    ranks = {}
+    for token in tokens:
+        word = merged(ranks, token)
+        if len(word) == 2:
+            ranks[word[0], word[1]] = len(ranks)
+    return list(ranks)
+
+
+def recover_merges__takes_a_token_twice(tokens):
+    merges = recovered(list(dict.fromkeys(tokens)), merged)
+    made = {one + other: (one, other) for one, other in merges}
+    return [made[token] for token in tokens]
+
+
+def recover_merges__knows_all_tokens_from_the_start(tokens):
+    pairs = recovered(sorted(set(tokens), key=len), in_two)
+    made = {one + other: (one, other) for one, other in pairs}
+    return [made[token] for token in tokens]
+
+
+def recover_merges__names_no_token(tokens):
+    try:
+        return recovered(tokens, merged)
+    except ValueError:
+        raise ValueError("this list is not from a training") from None
+
+
+def recover_merges__no_empty_list(tokens):
+    if not tokens:
+        raise ValueError("there are no tokens")
+    return recovered(tokens, merged)
+
+
+def recover_merges__text_for_bytes(tokens):
+    return [
+        tuple(part.decode(errors="replace") for part in pair) for pair in recovered(tokens, merged)
+    ]
+
+
+def recover_merges__decodes_the_token(tokens):
+    def split(ranks, token):
+        return merged(ranks, token.decode(errors="replace").encode())
+
+    return recovered(tokens, split)
+
+
+def recover_merges__works_on_the_original(tokens):
+    tokens[:] = recovered(tokens, merged)
     return tokens
 
 
-def merge_quickly__works_on_the_original(ranks, word):
-    word[:] = quickly(ranks, word)
-    return word
+def recover_merges__right__by_the_chapter(tokens):
+    return recovered(tokens, lambda ranks, token: merge_by_rank(ranks, token))
 
 
-def merge_quickly__leaves_the_holes_in(ranks, word):
-    tokens = []
-    for token in quickly(ranks, word):
-        tokens += [token, *[None] * (len(token) - 1)]
-    return tokens
-
-
-def merge_quickly__right__by_places(ranks, word):
-    places = {}
-    following, before = list(range(1, len(word) + 1)), list(range(-1, len(word) - 1))
-    tokens = dict(enumerate(word))
-
-    def note(i):
-        if i in tokens and following[i] in tokens:
-            pair = tokens[i], tokens[following[i]]
-            if pair in ranks:
-                places.setdefault(pair, []).append(i)
-
-    for i in range(len(word)):
-        note(i)
-    for pair in ranks:  # in the order of their ranks
-        for i in sorted(places.pop(pair, [])):
-            if i not in tokens or (tokens[i], tokens.get(following[i])) != pair:
-                continue
-            j = following[i]
-            tokens[i] = pair[0] + pair[1]
-            del tokens[j]
-            following[i] = following[j]
-            if following[j] < len(word):
-                before[following[j]] = i
-            note(i)
-            note(before[i])
-    return [tokens[i] for i in sorted(tokens)]
-
-
-class Node:
-    """A token in a linked list of objects."""
-
-    def __init__(self, token, place):
-        self.token, self.place, self.before, self.after = token, place, None, None
-
-
-def merge_quickly__right__by_objects(ranks, word):
-    nodes = [Node(token, place) for place, token in enumerate(word)]
-    for one, other in pairwise(nodes):
-        one.after, other.before = other, one
-    heap = []
-
-    def offer(node):
-        if node and node.after and (node.token, node.after.token) in ranks:
-            pair = node.token, node.after.token
-            heapq.heappush(heap, (ranks[pair], node.place, node.token, node.after.token))
-
-    for node in nodes:
-        offer(node)
-    while heap:
-        _, place, one, other = heapq.heappop(heap)
-        node = nodes[place]
-        if node is None or node.token != one or not node.after or node.after.token != other:
-            continue
-        gone, node.token = node.after, one + other
-        nodes[gone.place], node.after = None, gone.after
-        if node.after:
-            node.after.before = node
-        offer(node.before)
-        offer(node)
-    return tuple(node.token for node in nodes if node)
+def recover_merges__right__by_trying_both_sides(tokens):
+    """The last merge inside a token joins two whose own merges all came before: try each place."""
+    merges, made = [], set()
+    for token in tokens:
+        ranks = {pair: rank for rank, pair in enumerate(merges)}
+        pairs = [(token[:n], token[n:]) for n in range(1, len(token))]
+        whole = [list(pair) for pair in pairs if merged(ranks, token) == list(pair)]
+        if token in made or not whole:
+            raise ValueError(f"there is no merge for {token!r}")
+        merges.append(tuple(whole[0]))
+        made.add(token)
+    return [list(pair) for pair in merges]
