@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course import maps
+from course import address, maps
 from course.chapters import CHAPTERS, ROOT, written
 from course.notebooks import read_notebook, write_notebook, write_text
 
@@ -65,7 +65,7 @@ def sync(check: bool = False) -> list[str]:
 
     With `check`, write nothing.
     """
-    differences = []
+    differences = address.sync_citation(check)
     for chapter in CHAPTERS:
         file = ROOT / "_assets" / f"map-{chapter.number:02d}.svg"
         drawing = maps.draw(chapter.number)
