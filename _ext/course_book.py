@@ -1,12 +1,22 @@
-"""What Jupyter Book lacks: formulas offline, no script twice, roles a screen reader knows."""
+"""What Jupyter Book lacks: formulas offline, no script twice, roles, the public address."""
 
 from importlib.metadata import distribution
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util.fileutil import copy_asset
 
+from course.address import read_address, theme_options
+
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")  # 1.6 MB of the package's 24
+
+
+def set_address(app: Sphinx, config: Config) -> None:
+    """Give the theme its buttons and Sphinx its canonical links, if there is a public address."""
+    address = read_address(Path(app.srcdir))
+    config.html_theme_options = {**config.html_theme_options, **theme_options(address)}
+    config.html_baseurl = address.site
 
 
 def drop_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
@@ -53,7 +63,8 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect the three repairs."""
+    """Connect the repairs."""
+    app.connect("config-inited", set_address)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", mend_roles)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course import maps, syllabus
+from course import address, maps, syllabus
 from course.chapters import CHAPTERS, ROOT, written
 from course.exercises import path_of
 from course.notebooks import read_notebook, text_of, write_text
@@ -67,7 +67,7 @@ def sync(check: bool = False) -> list[str]:
     Returns a line for each difference; with `check`, writes nothing. Raises ValueError, before
     anything is written, for what has no place to be written to.
     """
-    differences = []
+    differences = address.sync_citation(check)
     for path, text, notes in list(wanted_files()):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             notes = notes or [f"{named(path)} is not as `course sync` writes it"]
