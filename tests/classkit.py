@@ -21,6 +21,7 @@ class Class:
     """A course of its own below `folder`, so that nothing of the real one can be harmed."""
 
     folder: Path
+    seconds: float = 0.0  # that a submission may take, where a test says so
 
     def course(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `course` as an instructor would."""

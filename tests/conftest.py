@@ -1,33 +1,41 @@
 """Shared by the tests: threads, order, the browser, the package that is tested, skips in CI."""
 
-import os
-
-WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # set by pytest-xdist: one of several processes
-if WORKER:  # one thread each, also in the kernels that a worker starts; before torch is imported
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"
-
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-THREADS = 1 if WORKER else 2
-torch.set_num_threads(THREADS)
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # set by pytest-xdist: one of several processes
+if WORKER:  # one thread each, also in the kernels that a worker starts; torch is not yet imported
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the network
 
 # What a CI machine may lack. Anything else that is skipped there hides a test that should run.
 EXPECTED_SKIPS = ("needs a CUDA GPU", "needs ../shared/data")
 
 # Where files run side by side, those that take longest start first, so that no worker waits at the
-# end; what grades in sandboxes comes last, when it has the machine to itself.
-FIRST: tuple[str, ...] = ()
-LAST = ("test_formgrader.py", "test_classroom.py", "test_hostile.py")
+# end. The hostile suite waits more than it works, so the others have room beside it.
+FIRST = (
+    "test_hostile.py",
+    "08_prompting.ipynb",
+    "09_bert.ipynb",
+    "test_book.py",
+    "test_exercises.py",
+    "10_transformer.ipynb",
+    "06_training.ipynb",
+    "test_classroom.py",
+    "05_decoder.ipynb",
+    "07_generation.ipynb",
+    "test_miniweb.py",
+    "test_models.py",
+    "test_suite.py",
+)
 
 NOTEBOOK_SECONDS = 120  # for a kernel's messages, on a machine that has other things to do
 
@@ -98,15 +106,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Put long files first and sandboxes last, and wait longer for a kernel's messages."""
-
-    def rank(item):
-        name = item.path.name
-        return FIRST.index(name) if name in FIRST else len(FIRST) + (name in LAST) + (
-            LAST.index(name) if name in LAST else 0
-        )
-
-    items.sort(key=rank)
+    """Put long files first, and wait longer for a kernel's messages than nbval does."""
+    order = {name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = NOTEBOOK_SECONDS
@@ -143,7 +145,8 @@ def cells_before(failed):
 @pytest.fixture(autouse=True)
 def threads():
     """Undo what a test left behind: some exercises ask for one thread, and sums depend on it."""
-    torch.set_num_threads(THREADS)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1 if WORKER else 2)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import contextlib
 import io
 import re
 import symtable
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -155,7 +155,7 @@ def reached_by(notebook: NotebookNode, answer: str) -> set[str]:
 def run(
     notebook: NotebookNode,
     part: str = "all",
-    replaced: dict[str, object] | None = None,
+    replaced: Mapping[str, object] | None = None,
     tests: set[str] | None = None,
 ) -> Iterator[tuple[NotebookNode, Exception | None]]:
     """Run a notebook as plain Python in one namespace; yield each code cell and what it raised.
