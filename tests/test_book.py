@@ -14,11 +14,19 @@ import pytest
 
 from course.chapters import ROOT, written
 
+OTHERS = [f"chapters/{n}.html" for n in ("teaching", "notation", "glossary", "api", "bibliography")]
 PAGES = [
     "index.html",
     *(f"chapters/{chapter.stem}.html" for chapter in written()),
     *(f"exercises/{c.stem}/{c.stem[3:]}.html" for c in written()),
-    *(f"chapters/{n}.html" for n in ("teaching", "notation", "glossary", "api", "bibliography")),
+    *OTHERS,
+]
+# One page of each kind is audited each time, and all of them by `make soak`.
+KINDS = [
+    "index.html",
+    "chapters/04_attention.html",
+    "exercises/04_attention/attention.html",
+    *OTHERS,
 ]
 BUILD_SECONDS = 60  # of processor time, so that a busy machine changes nothing
 SCREEN = {"width": 1280, "height": 900}
@@ -84,7 +92,7 @@ class Visit:
     bad_formulas: int
     all_images_load: bool
     all_images_have_alt: bool
-    violations: list[str]
+    violations: list[str] | None
     width_on_a_phone: int
 
 
@@ -96,7 +104,7 @@ def visit(browser, site):
     page = watched(context, site)
 
     @functools.cache
-    def look(name):
+    def look(name, audit):
         page.problems.clear()
         page.set_viewport_size(SCREEN)
         page.goto(f"{site}/{name}", wait_until="networkidle")
@@ -106,8 +114,10 @@ def visit(browser, site):
             page.evaluate(f"[...document.images].every(i => {holds})")
             for holds in ("i.complete && i.naturalWidth > 0", "i.hasAttribute('alt')")
         ]
-        violations = axe.run(page).response["violations"]
-        said = [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations]
+        said = None
+        if audit:
+            violations = axe.run(page).response["violations"]
+            said = [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations]
         page.set_viewport_size({"width": 390, "height": 844})
         width = page.evaluate("document.scrollingElement.scrollWidth")
         return Visit(problems, bad_formulas, *images, said, width)
@@ -122,7 +132,7 @@ def test_book_builds_in_time(book):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_quiet_and_fits_a_phone(visit, name):
-    seen = visit(name)
+    seen = visit(name, name in KINDS)
     assert seen.problems == []
     assert seen.bad_formulas == 0
     assert seen.all_images_load
@@ -131,9 +141,12 @@ def test_page_is_quiet_and_fits_a_phone(visit, name):
     assert wide <= 390, f"{name} scrolls sideways at 390 px: {wide} px"
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name",
+    [*KINDS, *(pytest.param(n, marks=pytest.mark.soak) for n in PAGES if n not in KINDS)],
+)
 def test_page_is_accessible(visit, name):
-    assert visit(name).violations == []
+    assert visit(name, True).violations == []
 
 
 def test_formulas_are_typeset_offline(page, site):
@@ -234,6 +247,7 @@ def test_a_chapter_leads_to_its_exercises(page, site):
     assert page.locator("details", has_text="Hint").count() >= 8
 
 
+@pytest.mark.soak
 def test_the_edition_for_instructors_has_the_solutions():
     """Build it as an instructor does; every exercise has its solution beside it."""
     run = subprocess.run(["make", "book", "SOLUTIONS=1"], cwd=ROOT, capture_output=True, text=True)
