@@ -130,7 +130,11 @@ def compiled(source: str, name: str) -> CodeType:
 @lru_cache(maxsize=512)
 def names_in(source: str) -> tuple[set[str], set[str]]:
     """Return the names that a cell uses, and those that it defines for later cells."""
-    used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:  # which running the cell will report
+        return set(), set()
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
     symbols = symtable.symtable(source, "<cell>", "exec").get_symbols()
     return used, {s.get_name() for s in symbols if s.is_assigned() or s.is_namespace()}
 
