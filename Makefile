@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Threads that wait sleep: spinning ones starve a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Test files run side by side, each in a process with one thread: WORKERS=4 where there are cores.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BOOK := _config.yml _toc.yml index.md references.bib $(wildcard chapters/*) $(wildcard _assets/*) \
         $(wildcard _ext/*.py) $(wildcard src/*/*.py) $(wildcard exercises/*/*.ipynb)
 
-.PHONY: book test lab sync execute check bench models
+.PHONY: book test quick soak lab sync execute check bench models
 .DELETE_ON_ERROR:
 
 ifdef SOLUTIONS
@@ -15,7 +18,13 @@ else
 book: .make/book            ## build the book: _build/html/index.html
 endif
 test: .venv/ready           ## run every test, and every notebook against its stored outputs
-	$(BIN)/python -m pytest tests chapters --nbval -rs
+	$(PYTEST) -m "not soak" tests chapters --nbval
+
+quick: .venv/ready          ## check, and test the modules that changed since the last commit
+	$(BIN)/python tests/quick.py
+
+soak: .venv/ready           ## the long tests that are seldom news
+	$(PYTEST) -m soak tests
 
 lab: .venv/ready            ## open JupyterLab on the chapters; exercises/ stands beside them
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/chapters

@@ -12,6 +12,8 @@ import nbformat
 import pytest
 
 from course.chapters import ROOT
+from course.exercises import exercises
+from course.notebooks import write_notebook
 
 CHAPTER, NOTEBOOK = "04_attention", "attention"
 
@@ -21,6 +23,7 @@ class Class:
     """A course of its own below `folder`, so that nothing of the real one can be harmed."""
 
     folder: Path
+    seconds: float = 0.0  # that a submission may take, where a test says so
 
     def course(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `course` as an instructor would."""
@@ -51,18 +54,21 @@ class Class:
         return nbformat.read(folder / f"{NOTEBOOK}.ipynb", as_version=4)
 
 
-def make_class(folder: Path, students: list[str]) -> Class:
+def make_class(folder: Path, students: list[str], without: str = "") -> Class:
     """Copy what the kit needs of the course, and make a class with these students.
 
-    Skips the test where there is no sandbox; in CI such a skip is a failure.
+    `without` names an answer whose exercise the class leaves out. Skips the test where there is no
+    sandbox; in CI such a skip is a failure.
     """
     if not shutil.which("bwrap"):
         pytest.skip("needs bubblewrap (Debian: apt install bubblewrap)")
     for name in ("src", "chapters", "models"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        half_written = shutil.ignore_patterns("*.pyc.*")  # by another worker
+        shutil.copytree(ROOT / name, folder / name, ignore=half_written)
     for name in ("solutions", "exercises"):
-        shutil.copytree(ROOT / name / CHAPTER, folder / name / CHAPTER)
+        (folder / name / CHAPTER).mkdir(parents=True)
+        write_notebook(source(name, without), folder / name / CHAPTER / f"{NOTEBOOK}.ipynb")
     for name in ("nbgrader_config.py", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     kit = Class(folder)
@@ -72,25 +78,32 @@ def make_class(folder: Path, students: list[str]) -> Class:
     return kit
 
 
-def solution() -> nbformat.NotebookNode:
+def source(folder: str, without: str = "") -> nbformat.NotebookNode:
+    """Return the notebook of solutions/ or exercises/, but for the exercise with this answer."""
+    notebook = nbformat.read(ROOT / folder / CHAPTER / f"{NOTEBOOK}.ipynb", as_version=4)
+    left_out = [cell for e in exercises(notebook) if e.name == without for cell in e.cells]
+    assert bool(left_out) == bool(without)
+    notebook.cells = [cell for cell in notebook.cells if cell not in left_out]
+    return notebook
+
+
+def handed_out(without: str = "") -> nbformat.NotebookNode:
+    """Return the notebook that students get."""
+    return source("exercises", without)
+
+
+def solution(without: str = "") -> nbformat.NotebookNode:
     """Return a notebook in which every answer is right, as a student would hand it in."""
-    exercise, source = handed_out(), nbformat.read(
-        ROOT / "solutions" / CHAPTER / f"{NOTEBOOK}.ipynb", as_version=4
-    )  # fmt: skip
+    exercise = handed_out(without)
     answers = {
         cell.metadata.nbgrader.grade_id: cell.source
-        for cell in source.cells
+        for cell in source("solutions", without).cells
         if cell.metadata.get("nbgrader", {}).get("solution")
     }
     for cell in exercise.cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id")
         cell.source = answers.get(name, cell.source)
     return exercise
-
-
-def handed_out() -> nbformat.NotebookNode:
-    """Return the notebook that students get."""
-    return nbformat.read(ROOT / "exercises" / CHAPTER / f"{NOTEBOOK}.ipynb", as_version=4)
 
 
 def cell_named(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:

@@ -1,16 +1,43 @@
-"""Shared by the tests: threads, the browser, and which skips CI accepts."""
+"""Shared by the tests: threads, order, the browser, the package that is tested, skips in CI."""
 
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
-import torch
 
-torch.set_num_threads(2)
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # set by pytest-xdist: one of several processes
+if WORKER:  # one thread each, also in the kernels that a worker starts; torch is not yet imported
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the network
 
 # What a CI machine may lack. Anything else that is skipped there hides a test that should run.
 EXPECTED_SKIPS = ("needs a CUDA GPU", "needs ../shared/data")
+
+# Where files run side by side, those that take longest start first, so that no worker waits at the
+# end. The hostile suite waits more than it works, so the others have room beside it.
+FIRST = (
+    "test_hostile.py",
+    "08_prompting.ipynb",
+    "09_bert.ipynb",
+    "test_book.py",
+    "test_exercises.py",
+    "10_transformer.ipynb",
+    "06_training.ipynb",
+    "test_classroom.py",
+    "05_decoder.ipynb",
+    "07_generation.ipynb",
+    "test_miniweb.py",
+    "test_models.py",
+    "test_suite.py",
+)
+
+NOTEBOOK_SECONDS = 120  # for a kernel's messages, on a machine that has other things to do
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -23,10 +50,103 @@ CHROMIUM_FLAGS = [
 ]
 
 
+# --- The package under test ----------------------------------------------------------------------
+
+
+class Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Give a learner's `my_gpt2.attention` to whoever imports `gpt2.attention`.
+
+    A module that the learner has not written is `gpt2`'s, under both names.
+    """
+
+    def __init__(self, package: str) -> None:
+        """Remember the learner's package."""
+        self.package = package
+
+    def find_spec(self, name, path=None, target=None):
+        """Say where another module stands in for this one, or nothing."""
+        package, _, module = name.partition(".")
+        if package not in ("gpt2", self.package) or not module or "." in module:
+            return None
+        theirs = importlib.machinery.PathFinder.find_spec(name, sys.modules[self.package].__path__)
+        standing_in = f"{self.package if theirs else 'gpt2'}.{module}"
+        if standing_in == name:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, origin=standing_in)
+
+    def create_module(self, spec):
+        """Import what stands in."""
+        module = importlib.import_module(spec.origin)
+        self.spec = module.__spec__
+        return module
+
+    def exec_module(self, module):
+        """Do nothing but undo what importing under another name has set."""
+        module.__spec__ = self.spec
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--package", metavar="NAME", help="test this package's modules in the place of gpt2's"
+    )
+
+
+def pytest_configure(config):
+    package = config.getoption("package")
+    if package:
+        sys.path.insert(0, str(Path.cwd()))
+        if not importlib.util.find_spec(package):
+            raise pytest.UsageError(f"--package {package}: no such package in {Path.cwd()}")
+        importlib.import_module(package)
+        sys.meta_path.insert(0, Alias(package))
+
+
+# --- Order, and what a repetition runs -----------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Put long files first, and wait longer for a kernel's messages than nbval does."""
+    order = {name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
+    for item in items:
+        if hasattr(item, "output_timeout"):
+            item.output_timeout = NOTEBOOK_SECONDS
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    """Fail a CI run with an unexpected skip; let `--lf` repeat a notebook from its first cell."""
+    if hasattr(session.config, "workerinput"):
+        return  # the process that started the workers sees all reports
+    if cache := getattr(session.config, "cache", None):
+        failed = cache.get("cache/lastfailed", {})
+        cache.set("cache/lastfailed", {**failed, **dict.fromkeys(cells_before(failed), True)})
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or not reporter:
+        return
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(expected in reason for expected in EXPECTED_SKIPS):
+            reporter.write_line(f"unexpected skip in CI: {report.nodeid}: {reason}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def cells_before(failed):
+    """Name the cells that must run before the cells that failed."""
+    for name in failed:
+        notebook, _, cell = name.partition(".ipynb::Cell ")
+        yield from (f"{notebook}.ipynb::Cell {i}" for i in range(int(cell or 0)))
+
+
+# --- Fixtures ------------------------------------------------------------------------------------
+
+
 @pytest.fixture(autouse=True)
-def two_threads():
+def threads():
     """Undo what a test left behind: some exercises ask for one thread, and sums depend on it."""
-    torch.set_num_threads(2)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1 if WORKER else 2)
 
 
 @pytest.fixture(scope="session")
@@ -40,16 +160,3 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
         yield chromium
         chromium.close()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session, exitstatus):
-    """Fail a CI run in which a test was skipped for a reason that CI does not accept."""
-    if not os.environ.get("CI"):
-        return
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    for report in reporter.stats.get("skipped", []):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if not any(expected in reason for expected in EXPECTED_SKIPS):
-            reporter.write_line(f"unexpected skip in CI: {report.nodeid}: {reason}", red=True)
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -7,20 +7,30 @@ import re
 import subprocess
 import sys
 import threading
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from course.chapters import ROOT, written
 
+OTHERS = [f"chapters/{n}.html" for n in ("teaching", "notation", "glossary", "api", "bibliography")]
 PAGES = [
     "index.html",
     *(f"chapters/{chapter.stem}.html" for chapter in written()),
     *(f"exercises/{c.stem}/{c.stem[3:]}.html" for c in written()),
-    *(f"chapters/{n}.html" for n in ("teaching", "notation", "glossary", "api", "bibliography")),
+    *OTHERS,
 ]
-BUILD_SECONDS = 60
+# One page of each kind is audited each time, and all of them by `make soak`.
+KINDS = [
+    "index.html",
+    "chapters/04_attention.html",
+    "exercises/04_attention/attention.html",
+    *OTHERS,
+]
+BUILD_SECONDS = 60  # of processor time, so that a busy machine changes nothing
+SCREEN = {"width": 1280, "height": 900}
+PATIENCE = 120_000  # milliseconds that a busy machine may take
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +39,9 @@ def book(tmp_path_factory):
     target = tmp_path_factory.mktemp("book")
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(ROOT)]
     command += ["--path-output", str(target), "-W", "-n", "--keep-going", "-q"]
-    start = time.perf_counter()
+    before = sum(os.times()[2:4])  # of the processes that this one has waited for
     run = subprocess.run(command, capture_output=True, text=True)
-    (target / "seconds").write_text(str(time.perf_counter() - start))
+    (target / "seconds").write_text(str(sum(os.times()[2:4]) - before))
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return target / "_build" / "html"
 
@@ -51,10 +61,8 @@ def site(book):
         server.shutdown()
 
 
-@pytest.fixture
-def page(browser, site):
+def watched(context, site):
     """Open an empty page that records console errors and requests to other machines."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.problems = []
     page.on("console", lambda m: m.type == "error" and page.problems.append(f"console: {m.text}"))
@@ -64,7 +72,57 @@ def page(browser, site):
         lambda r: r.url.startswith((site, "data:", "blob:")) or page.problems.append(r.url),
     )
     page.on("response", lambda r: r.status >= 400 and page.problems.append(f"{r.status}: {r.url}"))
-    yield page
+    page.set_default_timeout(PATIENCE)
+    return page
+
+
+@pytest.fixture
+def page(browser, site):
+    """Open an empty page in a context of its own."""
+    context = browser.new_context(viewport=SCREEN)
+    yield watched(context, site)
+    context.close()
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What one look at a page found."""
+
+    problems: list[str]
+    bad_formulas: int
+    all_images_load: bool
+    all_images_have_alt: bool
+    violations: list[str] | None
+    width_on_a_phone: int
+
+
+@pytest.fixture(scope="module")
+def visit(browser, site):
+    """Load each page once, take down all that the tests ask, and remember it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(viewport=SCREEN)
+    page = watched(context, site)
+
+    @functools.cache
+    def look(name, audit):
+        page.problems.clear()
+        page.set_viewport_size(SCREEN)
+        page.goto(f"{site}/{name}", wait_until="networkidle")
+        problems = list(page.problems)
+        bad_formulas = page.evaluate("document.querySelectorAll('mjx-merror').length")
+        images = [
+            page.evaluate(f"[...document.images].every(i => {holds})")
+            for holds in ("i.complete && i.naturalWidth > 0", "i.hasAttribute('alt')")
+        ]
+        said = None
+        if audit:
+            violations = axe.run(page).response["violations"]
+            said = [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations]
+        page.set_viewport_size({"width": 390, "height": 844})
+        width = page.evaluate("document.scrollingElement.scrollWidth")
+        return Visit(problems, bad_formulas, *images, said, width)
+
+    yield look
     context.close()
 
 
@@ -73,34 +131,33 @@ def test_book_builds_in_time(book):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_is_quiet_and_fits_a_phone(page, site, name):
-    page.goto(f"{site}/{name}", wait_until="networkidle")
-    assert page.problems == []
-    assert page.evaluate("document.querySelectorAll('mjx-merror').length") == 0
-    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    assert page.evaluate("[...document.images].every(i => i.hasAttribute('alt'))")
-    page.set_viewport_size({"width": 390, "height": 844})
-    wide = page.evaluate("document.scrollingElement.scrollWidth")
+def test_page_is_quiet_and_fits_a_phone(visit, name):
+    seen = visit(name, name in KINDS)
+    assert seen.problems == []
+    assert seen.bad_formulas == 0
+    assert seen.all_images_load
+    assert seen.all_images_have_alt
+    wide = seen.width_on_a_phone
     assert wide <= 390, f"{name} scrolls sideways at 390 px: {wide} px"
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_accessible(page, site, name):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page.goto(f"{site}/{name}", wait_until="networkidle")
-    violations = axe.run(page).response["violations"]
-    assert not [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations]
+@pytest.mark.parametrize(
+    "name",
+    [*KINDS, *(pytest.param(n, marks=pytest.mark.soak) for n in PAGES if n not in KINDS)],
+)
+def test_page_is_accessible(visit, name):
+    assert visit(name, True).violations == []
 
 
 def test_formulas_are_typeset_offline(page, site):
     page.goto(f"{site}/chapters/notation.html", wait_until="networkidle")
-    page.wait_for_selector("mjx-container", timeout=20_000)
+    page.wait_for_selector("mjx-container")
     assert page.problems == []
 
 
 def test_search_finds_a_word(page, site):
     page.goto(f"{site}/search.html?q=softmax", wait_until="networkidle")
-    page.wait_for_selector("#search-results li", timeout=20_000)
+    page.wait_for_selector("#search-results li")
     found = page.locator("#search-results li a").evaluate_all("links => links.map(l => l.href)")
     assert any("04_attention" in link for link in found), found
     assert page.problems == []
@@ -190,6 +247,7 @@ def test_a_chapter_leads_to_its_exercises(page, site):
     assert page.locator("details", has_text="Hint").count() >= 8
 
 
+@pytest.mark.soak
 def test_the_edition_for_instructors_has_the_solutions():
     """Build it as an instructor does; every exercise has its solution beside it."""
     run = subprocess.run(["make", "book", "SOLUTIONS=1"], cwd=ROOT, capture_output=True, text=True)

@@ -14,6 +14,7 @@ use names of its visible part.
 import re
 import shutil
 import time
+import unicodedata
 
 import nbformat
 import pytest
@@ -27,6 +28,7 @@ from course.exercises import (
     grade_id,
     notebook_of,
     path_of,
+    reached_by,
     role,
     run,
     sources,
@@ -36,6 +38,12 @@ from course.submissions import own_cells, reserved_names, scan
 from course.syllabus import SYLLABI
 
 SOLUTIONS = sources()
+COLUMNS = 88
+SHOWN = [  # whose code a page of the book, or of the instructor's edition, shows
+    *sorted((ROOT / "src" / "gpt2").glob("*.py")),
+    *(path for folder in ("chapters", "solutions", "exercises")
+      for path in sorted((ROOT / folder).rglob("*.ipynb")) if ".mine-" not in path.name),
+]  # fmt: skip
 SUMMARY = 'from course.check import summary\n\nsummary("{name}.ipynb", globals())'
 
 every_notebook = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.parent.name)
@@ -50,9 +58,9 @@ every_answer = pytest.mark.parametrize(
 def stripped(tmp_path_factory):
     """Strip all solutions into a temporary folder, as `course release` does."""
     target = tmp_path_factory.mktemp("stripped")
-    start = time.perf_counter()
+    start = time.process_time()
     strip(ROOT / "solutions", target)
-    (target / "seconds").write_text(str(time.perf_counter() - start))
+    (target / "seconds").write_text(str(time.process_time() - start))
     return target
 
 
@@ -136,6 +144,20 @@ def test_sources_are_clean(path):
             assert len(HIDDEN.findall(cell.source)) == 1
         if role(cell) in ("test", "written"):
             assert cell.metadata.nbgrader.points >= 1
+
+
+def columns(line):
+    """Count the columns that a line takes: a Korean syllable takes two."""
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_line_of_code_runs_off_the_page(path):
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert [line for line in text.splitlines() if columns(line) > COLUMNS] == []
 
 
 @every_notebook
@@ -265,19 +287,38 @@ def test_honest_answers_are_not_taken_for_tampering(path):
     assert scan(own_cells(notebook_of(path)), reserved_names(notebook_of(path))) == []
 
 
+def second_process(source, answers, file):
+    """Log what the tests get from each of these answers in turn, all in one second process.
+
+    Each takes the place of the solution for the tests that it reaches, and gives it back.
+    """
+    cells = replay.cells_to_run(source, source)
+    tests = [cell for cell in cells if cell["role"] == "test"]
+    others = file.read_text(encoding="utf-8")
+    load = f"__ours, __theirs = dict(globals()), {{}}\nexec({others!r}, __theirs)"
+    trail = [cell for cell in cells if cell["role"] != "test"]
+    trail.append({"role": "locked", "name": "load", "source": load})
+    for name in answers:
+        answer = name.split("__")[0]
+        reached = reached_by(source, answer)
+        trail.append({"role": "answer", "name": answer, "source": f"{answer} = __theirs[{name!r}]"})
+        trail += [cell | {"name": f"{name} {cell['name']}"} for cell in tests
+                  if cell["name"] in reached]  # fmt: skip
+        source_back = f"{answer} = __ours[{answer!r}]"
+        trail.append({"role": "locked", "name": f"after {name}", "source": source_back})
+    return replay.in_second_process(trail)
+
+
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubblewrap")
 @every_notebook
 def test_no_right_answer_is_flagged_by_the_second_process(path):
     source = notebook_of(path)
-    tests = {grade_id(cell) for cell in source.cells if role(cell) == "test"}
     ours = replay.in_second_process(replay.cells_to_run(source, source))
-    others = (ROOT / "tests" / "mutants" / f"{path.parent.name}.py").read_text(encoding="utf-8")
+    right = [name for name in mutants.answers_beside(path) if "__right__" in name]
+    logs = second_process(source, right, ROOT / "tests" / "mutants" / f"{path.parent.name}.py")
     flags = {}
-    for name in mutants.answers_beside(path):
-        if "__right__" in name:
-            answer, notebook = name.split("__")[0], notebook_of(path)
-            cell = next(cell for cell in notebook.cells if grade_id(cell) == answer)
-            cell.source = f"there = {{}}\nexec({others!r}, there)\n{answer} = there[{name!r}]"
-            theirs = replay.in_second_process(replay.cells_to_run(notebook, source))
-            flags[name] = replay.differences(ours, theirs, tests, replay.free_answers(source))
+    for name in right:
+        tests = reached_by(source, name.split("__")[0])
+        theirs = {test: logs[f"{name} {test}"] for test in tests}
+        flags[name] = replay.differences(ours, theirs, tests, replay.free_answers(source))
     assert flags and not any(flags.values()), flags

@@ -17,6 +17,7 @@ found = [path for path in ({solutions!r}, {gradebook!r}, {neighbor!r}) if os.pat
 assert not found, f"a submission can read {{found}}"
 """
 
+PATIENCE = 300_000  # milliseconds that a busy machine may take
 
 SCRIPT = """My words. <img src="x" onerror="window.stolen = 1"><script>window.stolen = 1</script>"""
 
@@ -55,9 +56,9 @@ def lab(kit):
             command, cwd=kit.folder, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     address = f"http://127.0.0.1:{port}"
-    for _ in range(120):
+    for _ in range(600):  # minutes, on a busy machine
         try:
-            urllib.request.urlopen(f"{address}/api?token=test", timeout=1)
+            urllib.request.urlopen(f"{address}/api?token=test", timeout=5)
             break
         except OSError:
             time.sleep(0.5)
@@ -65,13 +66,14 @@ def lab(kit):
         pytest.fail((kit.folder / "lab.log").read_text()[-2000:])
     yield address
     server.terminate()
-    server.wait(30)
+    server.wait(PATIENCE / 1000)
 
 
 @pytest.fixture
 def page(browser, lab):
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(f"{lab}/api?token=test")
     yield page
     context.close()
@@ -81,7 +83,7 @@ def test_a_person_marks_a_written_answer(kit, lab, page):
     page.goto(f"{lab}/formgrader/gradebook/{CHAPTER}/{NOTEBOOK}")
     page.locator("a[href*='/formgrader/submissions/']").first.click()
     mark = page.locator("input.score#written_effective_keys")
-    mark.wait_for(timeout=30_000)
+    mark.wait_for()
     assert page.locator("text=My words.").count() == 1
     assert page.evaluate("window.stolen") is None
     page.wait_for_function("document.getElementById('test_sliding_mask').placeholder")
@@ -110,7 +112,7 @@ def test_a_person_marks_a_written_answer(kit, lab, page):
 def test_the_autograde_button_runs_in_the_sandbox(kit, lab, page):
     page.goto(f"{lab}/formgrader/manage_submissions/{CHAPTER}")
     page.locator("tr", has_text="ben").locator("td.autograde a").click()
-    page.get_by_text("Successfully autograded").wait_for(timeout=90_000)
+    page.get_by_text("Successfully autograded").wait_for()
     cell = cell_named(kit.graded("ben"), "sliding_mask")
     assert [output for output in cell.outputs if output.output_type == "error"] == []
     assert not [o for o in cell_named(kit.graded("ben"), "test_sliding_mask").outputs]

@@ -6,18 +6,22 @@ apart: an *answer* is the learner's, a *test* gives points, a *written* answer i
 person, and everything else is locked, so that grading restores it.
 """
 
+import ast
 import contextlib
 import io
 import re
-from collections.abc import Iterator
+import symtable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 
 from nbformat import NotebookNode
 
 from course.chapters import ROOT, Chapter, written
 from course.notebooks import read_notebook
+from course.record import seed
 
 HEADING = re.compile(
     r"^## (?P<number>\d+)\. (?P<title>.+) "
@@ -118,28 +122,70 @@ def test_source(cell: NotebookNode, part: str) -> str:
     return HIDDEN.sub("", cell.source) if part == "visible" else str(cell.source)
 
 
+@lru_cache(maxsize=512)
+def compiled(source: str, name: str) -> CodeType:
+    """Compile a cell once, however often it runs."""
+    return compile(source, f"<{name}>", "exec")
+
+
+@lru_cache(maxsize=512)
+def names_in(source: str) -> tuple[set[str], set[str]]:
+    """Return the names that a cell uses, and those that it defines for later cells."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:  # which running the cell will report
+        return set(), set()
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    symbols = symtable.symtable(source, "<cell>", "exec").get_symbols()
+    return used, {s.get_name() for s in symbols if s.is_assigned() or s.is_namespace()}
+
+
+def reached_by(notebook: NotebookNode, answer: str) -> set[str]:
+    """Return the test cells that an answer can change.
+
+    They use its name, or one that a cell defines by means of it: a check calls the answer, and a
+    test calls the check.
+    """
+    reached, tests = {answer}, set()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            used, defined = names_in(cell.source)
+            if used & reached and role(cell) == "test":
+                tests.add(grade_id(cell))
+            elif used & reached:
+                reached |= defined
+    return tests
+
+
 def run(
     notebook: NotebookNode,
     part: str = "all",
-    replaced: dict[str, object] | None = None,
+    replaced: Mapping[str, object] | None = None,
+    tests: set[str] | None = None,
 ) -> Iterator[tuple[NotebookNode, Exception | None]]:
     """Run a notebook as plain Python in one namespace; yield each code cell and what it raised.
 
     A cell that raises is noted and the next one runs, as in grading. `part` says what of the tests
-    runs; `replaced` maps the name of an answer to what takes its place once its cell has run.
+    runs; `replaced` maps the name of an answer to what takes its place once its cell has run. With
+    `tests`, only the test cells of these names run, and no cell that prints a table.
     """
     namespace: dict[str, object] = {"__name__": "exercise"}
     for cell in notebook.cells:
-        if cell.cell_type != "code" or grade_id(cell) == "summary":
+        name = grade_id(cell)
+        if cell.cell_type != "code" or name == "summary":
             continue
-        source = test_source(cell, part) if role(cell) == "test" else cell.source
+        is_test = role(cell) == "test"
+        if tests is not None and (name.startswith("table_") or (is_test and name not in tests)):
+            continue
+        source = test_source(cell, part) if is_test else cell.source
         error = None
+        if is_test:
+            seed()  # no test depends on what was drawn before it
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(source, f"<{grade_id(cell) or cell.id}>", "exec"), namespace)
+                exec(compiled(source, name or cell.id), namespace)
         except Exception as caught:
             error = caught
-        name = grade_id(cell)
         if replaced and role(cell) == "answer" and name in replaced:
             namespace[name] = replaced[name]
         yield cell, error

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from course.chapters import ROOT
-from course.exercises import exercises, grade_id, notebook_of, role, run
+from course.exercises import exercises, grade_id, notebook_of, reached_by, role, run
 
 PARTS = ("visible", "hidden")
 MIN_WORDS = 5
@@ -73,11 +73,13 @@ def answers_beside(path: Path) -> dict[str, Callable[..., object]]:
 
 
 def judge(path: Path, mutant: str) -> Verdict:
-    """Run a notebook with one answer replaced, once against each part of the tests."""
+    """Run a notebook with one answer replaced, once against each part of the tests it reaches."""
     answer = mutant.split("__")[0]
     verdict = Verdict(answer, mutant)
+    notebook, replaced = notebook_of(path), {answer: answers_beside(path)[mutant]}
+    tests = reached_by(notebook, answer)
     for part in PARTS:
-        outcome = run(notebook_of(path), part, {answer: answers_beside(path)[mutant]})
+        outcome = run(notebook, part, replaced, tests)
         verdict.failures[part] = {
             grade_id(cell): error for cell, error in outcome if error and role(cell) == "test"
         }
