@@ -408,13 +408,9 @@ def _naming(*paths: Path) -> Iterator[None]:
     """Turn whatever reading a foreign file raises into one short line that names it."""
     try:
         yield
-    except (
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except OSError:  # this names the file already
+        raise
+    except Exception as error:
         reason = str(error)
         if isinstance(error, UnicodeDecodeError):
             reason = "this is not UTF-8 text"
@@ -510,7 +506,7 @@ def read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]
         if not missing:
             files = [folder / name for name in names]
             return read_published(*files) if len(files) == 2 else read_library(*files)
-    missing = lacks[released if len(lacks[hub]) == 2 else hub]
+    missing = min(lacks[released], lacks[hub], key=len)
     raise FileNotFoundError(
         f"{folder} lacks {' and '.join(missing)}, and has no tokenizer.json."
     )
