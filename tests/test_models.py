@@ -177,6 +177,7 @@ def test_the_callback_in_train_is_the_loop_by_hand(small, monkeypatch):
             raise Stop
         return train_step(model, optimizer, batches, step, config)
 
+    monkeypatch.setattr(models, "N_STEPS", 60)
     monkeypatch.setattr(training, "train_step", stops)
     with pytest.raises(Stop):
         models.train_run("0.1M", 1)

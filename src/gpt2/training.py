@@ -407,7 +407,7 @@ def check_finite(step: int, **numbers: Tensor | float) -> None:
     """Raise FloatingPointError if a run has diverged: before a good checkpoint goes."""
     if all(math.isfinite(number) for number in numbers.values()):
         return
-    found = ", ".join(f"{name} {float(n):.3g}" for name, n in numbers.items())
+    found = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in numbers.items())
     raise FloatingPointError(
         f"{found} at step {step}: the run has diverged. Start again in another folder, "
         "with a lower learning_rate or a longer warm-up."
