@@ -168,6 +168,9 @@ def test_a_run_is_never_written_over(text, tmp_path, capsys):
     assert run("train", text, "--out", mine, *SMALL) == 1
     assert "is not empty: name a new folder with --out" in capsys.readouterr().err
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+    assert run("tokenize", text, "--out", out) == 1
+    error = capsys.readouterr().err
+    assert "is not empty: name a new folder" in error and "--resume" not in error
     assert run("train", text, "--out", mine / "thesis.txt", *SMALL) == 1
     assert "is a file" in capsys.readouterr().err
 

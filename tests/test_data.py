@@ -416,6 +416,8 @@ def test_marks_are_whole_in_lines_of_any_length(tmp_path, n):
     (tmp_path / "a.txt").write_text("x" * n + mark + mark + "y" * 2**15 + mark)
     assert list(read_documents(tmp_path, split_at_marks=True)) == ["x" * n, "y" * 2**15]
     assert [len(text) for text in read_documents(tmp_path)] == [n + 39 + 2**15]
+    (tmp_path / "a.txt").write_text("x" * n + mark + "\nz")  # a line's end is no line
+    assert [len(text) for text in read_documents(tmp_path)] == [n + 13 + 2]
     (tmp_path / "a.txt").write_text("안" * n + "<" * 40 + mark)
     assert [len(text) for text in read_documents(tmp_path)] == [n + 40 + 13]
 

@@ -402,7 +402,7 @@ class DocumentRows:
     """Batches of whole documents, each from position 0 on: (rows, T) twice, T <= n_ctx.
 
     `pool(k)` gives the ids of the documents of epoch k, without end_of_text and always
-    equally many (else ValueError): a fixed corpus, or fresh ones from an endless source.
+    equally many (else ValueError): a fixed corpus, or fresh documents without end.
     """
 
     def __init__(
