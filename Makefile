@@ -56,6 +56,7 @@ models: .venv/ready         ## train the models of chapter 8, in pieces that sur
 	@mkdir -p .make && touch $@
 
 .venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
 	@touch $@

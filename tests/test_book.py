@@ -19,6 +19,7 @@ PAGES = [
     *(f"chapters/{chapter.stem}.html" for chapter in written()),
     *(f"exercises/{c.stem}/{c.stem[3:]}.html" for c in written()),
     *(f"chapters/{n}.html" for n in ("teaching", "notation", "glossary", "api", "bibliography")),
+    "chapters/troubleshooting.html",
 ]
 BUILD_SECONDS = 60
 

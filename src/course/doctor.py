@@ -55,9 +55,9 @@ def examine() -> list[Finding]:
 
 
 def python() -> Finding:
-    """Compare the running Python with the versions that the course is tested on."""
-    good = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    cure = "" if good else "make the environment with Python 3.11, 3.12 or 3.13"
+    """Compare the running Python with the oldest that the course runs on."""
+    good = sys.version_info >= (3, 11)
+    cure = "" if good else "make the environment with Python 3.11 or newer"
     return Finding("Python", f"{platform.python_version()} on {platform.system()}", cure)
 
 
