@@ -173,7 +173,7 @@ GITHUB = Address("https://github.com/Ann/gpt2-course", "https://ann.github.io/gp
 SETTINGS = [
     ("", NOWHERE),
     ('Repository = "https://github.com/Ann/gpt2-course"', GITHUB),
-    ('Repository = "https://github.com/Ann/gpt2-course.git/"'.replace(".git/", ".git"), GITHUB),
+    ('Repository = "https://github.com/Ann/gpt2-course.git"', GITHUB),
     ('Repository = "https://github.com/Ann/gpt2-course/"', GITHUB),
     (
         'Repository = "https://github.com/Ann/gpt2-course"\nDocumentation = "https://b.example"',
@@ -359,9 +359,6 @@ def test_troubleshooting_is_in_the_book():
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     assert "chapters/troubleshooting" in files
     assert "chapters/troubleshooting.md" in read("README.md")
-
-
-COMMANDS = re.compile(r"`[^`\n]+`|^(?!```)\S.*$", re.MULTILINE)
 
 
 def commands(page):
