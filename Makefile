@@ -62,6 +62,7 @@ models: .venv/ready         ## train the models of chapter 8, in pieces that sur
 	@echo "The instructor's edition is at _build/solutions/_build/html/index.html: do not publish it"
 
 .venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
 	@touch $@

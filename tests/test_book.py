@@ -14,7 +14,10 @@ import pytest
 
 from course.chapters import ROOT, written
 
-OTHERS = [f"chapters/{n}.html" for n in ("teaching", "notation", "glossary", "api", "bibliography")]
+OTHERS = [
+    f"chapters/{name}.html"
+    for name in ("teaching", "troubleshooting", "notation", "glossary", "api", "bibliography")
+]
 PAGES = [
     "index.html",
     *(f"chapters/{chapter.stem}.html" for chapter in written()),
