@@ -337,7 +337,7 @@ def run_train(args: argparse.Namespace, defaults: Settings) -> None:
         config, resume = training_config(settings), (out / CHECKPOINT).exists()
         further: dict[str, Any] = {} if until == config.n_steps else {"until": until}
         train(model, batches, config, out, validation, resume=resume, **further)
-        loss = evaluate(model, validation)
+        loss = evaluate(model, validation, progress=True)
     perplexity = exp(loss) if loss < 700 else float("inf")
     print(
         f"validation loss {loss:.4f} nats a token over all of it, perplexity "
