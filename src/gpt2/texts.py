@@ -147,8 +147,8 @@ def write_tokenized(
     tokenizer = choose_tokenizer(text, name, n_merges, split_at_marks)
     if not split_at_marks and (n := count_marks(text)):
         note(
-            f"{n:,} marks ({END_OF_TEXT}, <|startoftext|>) in documents are learned "
-            "as text; --split-at-marks splits there."
+            f"{n:,} marks ({END_OF_TEXT}, <|startoftext|>) within documents are "
+            "learned as text; --split-at-marks splits there."
         )
     tokenizer.save(folder)
     ids = (tokenizer.encode_stream, tokenizer.end_of_text, tokenizer.n_vocab)
