@@ -37,7 +37,15 @@ def suite(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("workers", [[], SIDE_BY_SIDE], ids=["alone", "side by side"])
+alone, side_by_side = pytest.param([], id="alone"), pytest.param(SIDE_BY_SIDE, id="side by side")
+
+
+def seldom(case):
+    """Leave a case to `make soak`."""
+    return pytest.param(*case.values, id=case.id, marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize("workers", [seldom(alone), side_by_side])
 def test_ci_fails_on_a_skip_that_nobody_expects(suite, workers):
     tests, module = "import pytest\n\ndef test_it(): pytest.skip('{}')\n", (
         "import pytest\n\npytest.skip('{}', allow_module_level=True)\n")  # fmt: skip
@@ -49,7 +57,7 @@ def test_ci_fails_on_a_skip_that_nobody_expects(suite, workers):
         assert said.count("unexpected skip in CI: test_") == 2 * status, said
 
 
-@pytest.mark.parametrize("workers", [[], SIDE_BY_SIDE], ids=["alone", "side by side"])
+@pytest.mark.parametrize("workers", [alone, seldom(side_by_side)])
 def test_lf_repeats_what_failed_and_a_notebook_from_its_first_cell(suite, workers):
     cells = ["x = 1", "assert x == 2", "y = x"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
