@@ -22,7 +22,7 @@ EXERCISES, KIT = "tests/test_exercises.py -k ", "tests/test_classroom.py -k "
 
 # What a changed file asks for. The first rule that matches counts.
 RULES = {
-    r"src/gpt2/__main__\.py": "tests/test_cli.py",
+    r"src/gpt2/(?:__main__|runs|texts)\.py": "tests/test_cli.py",
     r"src/gpt2/(\w+)\.py": r"tests/test_\1.py",
     r"src/miniweb/.*": "tests/test_miniweb.py",
     r"src/course/(models|collect)\.py": r"tests/test_\1.py",
@@ -31,6 +31,7 @@ RULES = {
     r"src/course/(release|check)\.py": KIT + "'release or check or progress or verdict'",
     r"src/course/(classroom|grading|marks|sandbox|submissions|record|replay)\.py": KIT
     + "'roster or status or last_word or feedback or export'",
+    r"src/course/address\.py|pyproject\.toml|CITATION\.cff": "tests/test_package.py",
     r"src/course/.*": "tests/test_course.py",
     r"(?:solutions|exercises|tests/mutants)/(\d\d_\w+)\b.*": EXERCISES + r"\1",
     r"(chapters/(\d\d_\w+)\.ipynb)": r"\1",
