@@ -8,7 +8,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("course", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("course")
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # set by pytest-xdist: one of several processes
 if WORKER:  # one thread each, also in the kernels that a worker starts; torch is not yet imported
