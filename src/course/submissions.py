@@ -494,6 +494,15 @@ def is_picture_or_text(name: str, value: Any) -> bool:
     return name in ("text/plain", "text/html", "text/markdown", "text/latex")  # cleaned for a page
 
 
+def told(cell: NotebookNode) -> str:
+    """Return what a page will show of a cell's outputs: of a test's error not the traceback."""
+    is_test = role(cell) == "test"
+    return "".join(
+        output.evalue if is_test and output.output_type == "error" else str(output)
+        for output in cell.outputs
+    )
+
+
 class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
     """Show a student their words, marks and errors, and nothing of the hidden tests."""
 
@@ -502,7 +511,7 @@ class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
         tests = "".join(part for cell in nb.cells for part in HIDDEN.findall(cell.source))
         lines = {line.strip() for line in tests.splitlines() if len(line.strip()) > 15}
         for cell in nb.cells:
-            if cell.cell_type == "code" and any(line in str(cell.outputs) for line in lines):
+            if cell.cell_type == "code" and any(line in told(cell) for line in lines):
                 cell.outputs = [nbformat.v4.new_output("stream", text="Showed hidden tests.\n")]
         nb, resources = super().preprocess(nb, resources)
         return nb, resources
