@@ -498,7 +498,7 @@ def told(cell: NotebookNode) -> str:
     """Return what a page will show of a cell's outputs: of a test's error not the traceback."""
     is_test = role(cell) == "test"
     return "".join(
-        output.evalue if is_test and output.output_type == "error" else str(output)
+        str(output.get("evalue") if is_test and output.output_type == "error" else output)
         for output in cell.outputs
     )
 
