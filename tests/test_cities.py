@@ -127,14 +127,16 @@ def test_an_invented_world_has_the_shape_of_the_real_one():
     assert shape(*invented_facts(0)) == shape(COUNTRIES, CITIES)
 
 
-def test_an_invented_world_has_no_real_word_and_none_twice():
-    countries, cities = invented_facts(0)
+@pytest.mark.parametrize("seed", range(3))
+def test_an_invented_world_has_no_real_word_and_none_twice(seed):
+    countries, cities = invented_facts(seed)
     values = {x for c in countries for x in (c.continent, c.currency, c.language) if x}
     named = {c.name.removeprefix("the ") for c in countries}
     named |= {x for c in countries for x in (c.capital, c.city) if x} | {c.name for c in cities}
     all_words = [word for value in [*values, *named] for word in value.lower().split()]
     assert len(values & named) == 0
     assert len(set(all_words)) == len(all_words) > 3500
+    assert {"kobe", "euro", "kitts", "hindi", "dar"} < real_words()
     assert real_words().isdisjoint(all_words)
     assert all(re.fullmatch("([bcdghjkmnprst]+[aeiou][lmn]?){2,3}", word) for word in all_words)
     assert len({city.name for city in cities}) == 3000
@@ -151,6 +153,12 @@ def test_an_invented_world_follows_from_its_seed():
     for a, b in ((0, 1), (0, 2), (1, 2)):
         same = sum(x == y for x, y in zip(owners[a], owners[b], strict=True))
         assert same < 300  # by chance about 100 of 3,000
+    for field in ("continent", "currency", "language"):
+        firsts = [
+            [[getattr(c, field) for c in countries].index(getattr(c, field)) for c in countries]
+            for countries in (COUNTRIES, one[0], two[0])
+        ]
+        assert firsts[0] != firsts[1] != firsts[2] != firsts[0], field
 
 
 def test_invented_countries_have_names_in_korean():
