@@ -123,6 +123,22 @@ def test_a_verb_is_refused_for_a_thing_that_does_not_take_it() -> None:
         REAL.translate_verb(verb, next(t for t in REAL.things if t.english == "door"))
 
 
+COUNTED = """
+책 권, 부츠 켤레, 외투 벌, 연필 자루, 자동차 대, 장미 송이, 사진 장, 고양이 마리, 맥주 병, 커피 잔,
+나무 그루, 집 채, 배 척, 알약 알, 수프 그릇, 피자 판, 편지 통, 신문 부, 사과 개
+"""  # as grammars of Korean list them
+
+
+def test_counters_are_those_of_the_grammars() -> None:
+    counters = {thing.korean: thing.counter for thing in REAL.things}
+    expected = dict(line.split() for line in COUNTED.split(","))
+    assert {noun: counters[noun] for noun in expected} == expected
+
+
+def test_every_counter_is_used() -> None:
+    assert {thing.counter for thing in REAL.things} == set(REAL.counters)
+
+
 def shape(lexicon: Lexicon) -> object:
     """Return what an invented lexicon shares with the real one."""
     columns = list(zip(*lexicon.things, strict=True))

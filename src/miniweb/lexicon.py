@@ -1,11 +1,14 @@
 """A lexicon with a long tail: things, what can be done to them, and how Korean splits the verbs.
 
-The tables of `real_lexicon` are real words, the commonest thing first. English says *put on* of a
-coat, a shoe and a hat, Korean 입다, 신다 and 쓰다: a verb's Korean follows from a tag of the thing.
+The tables of `real_lexicon` are real words, the commonest first (about: each class and each level
+of a scale has things of all ranks). A level is a twelfth of the things, by an estimate of their
+size in centimeters, weight in grams and price in dollars. English says *put on* of a coat, a shoe
+and a hat, Korean 입다, 신다 and 쓰다: a verb's Korean follows from a tag of the thing.
 `invented_lexicon` has the same shape and no real word: settings are tuned on it, so that nobody
 looks at the published world before it is measured.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -197,17 +200,19 @@ def _korean_word(random: Random, like: str) -> str:
 
 
 class _Inventor:
-    """Puts an invented word for each real one, always the same and never the same for two."""
+    """Puts an invented word for each real one, always the same, and never one that is taken."""
 
-    def __init__(self, random: Random, invent: Callable[[Random, str], str]) -> None:
-        self.random, self.invent = random, invent
+    def __init__(
+        self, random: Random, invent: Callable[[Random, str], str], taken: Iterable[str]
+    ) -> None:
+        self.random, self.invent, self.taken = random, invent, set(taken)
         self.words: dict[str, str] = {}
 
     def word(self, real: str) -> str:
         if real not in self.words:
-            taken = {*self.words, *self.words.values()}
-            while (word := self.invent(self.random, real)) in taken:
+            while (word := self.invent(self.random, real)) in self.taken:
                 pass
+            self.taken.add(word)
             self.words[real] = word
         return self.words[real]
 
@@ -220,11 +225,13 @@ def invented_lexicon(seed: int) -> Lexicon:
     """Make a lexicon of the shape of `real_lexicon` out of words that nobody has seen.
 
     Words, tags, counters and the three scales are dealt out anew to the ranks; the splits of the
-    verbs, and which of them share a Korean word, stay. The endings -어요 and -고 stay too, as the
-    particles do. The same seed gives the same lexicon.
+    verbs, and which of them share a Korean word, stay. What is grammar stays too: the endings -어요
+    and -고, particles, and the counters. The same seed gives the same lexicon.
     """
     real, random = real_lexicon(), Random(seed)
-    english, korean = _Inventor(random, _english_word), _Inventor(random, _korean_word)
+    taken = re.findall(r"\w+", repr(real))
+    english = _Inventor(random, _english_word, taken)
+    korean = _Inventor(random, _korean_word, taken)
 
     def dealt(cards: Iterable[T]) -> list[T]:
         return random.sample(cards := list(cards), len(cards))
@@ -258,7 +265,7 @@ def invented_lexicon(seed: int) -> Lexicon:
                 dealt(real.people), dealt(p.pronoun for p in real.people), strict=True
             )
         ),
-        times=words(real.times),
+        times=tuple(Word(w.english.capitalize(), w.korean) for w in words(real.times)),
         numbers=words(real.numbers),
         counters=real.counters,
     )
