@@ -1,8 +1,10 @@
 """The lexicon: Korean against a particle library's rule and Unicode, bounds, splits, invention."""
 
+import tomllib
 import unicodedata
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -194,3 +196,13 @@ def test_a_thing_without_verbs_is_refused() -> None:
     bare = REAL.things[0]._replace(tags=())
     with pytest.raises(ValueError, match=f"nothing can be done to '{bare.english}'"):
         replace(REAL, verbs=verbs, things=(bare, *REAL.things[1:]))
+
+
+def test_the_tables_are_part_of_the_package() -> None:
+    root = Path(__file__).parents[1]
+    setup = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
+    package = root / "src" / "miniweb"
+    packaged = {p for pattern in setup["package-data"]["miniweb"] for p in package.glob(pattern)}
+    assert set(package.rglob("*.tsv")) <= packaged
