@@ -143,10 +143,12 @@ def test_every_counter_is_used() -> None:
 
 def shape(lexicon: Lexicon) -> object:
     """Return what an invented lexicon shares with the real one."""
-    columns = list(zip(*lexicon.things, strict=True))
+    classes = Counter((thing.counter, thing.tags) for thing in lexicon.things)
+    scales = Counter((thing.size, thing.weight, thing.price) for thing in lexicon.things)
     shared = Counter(r.korean for verb in lexicon.verbs for r in verb.readings)
     return (
-        [Counter(column) for column in columns[3:]],
+        classes,
+        scales,
         Counter(tuple(r.tag for r in verb.readings) for verb in lexicon.verbs),
         sorted(shared.values()),
         [len(getattr(lexicon, name)) for name in ("adjectives", "places", "people", "times")],

@@ -4,8 +4,8 @@ The tables of `real_lexicon` are real words, the commonest first (about: each cl
 of a scale has things of all ranks). A level is a twelfth of the things, by an estimate of their
 size in centimeters, weight in grams and price in dollars. English says *put on* of a coat, a shoe
 and a hat, Korean 입다, 신다 and 쓰다: a verb's Korean follows from a tag of the thing.
-`invented_lexicon` has the same shape and no real word: settings are tuned on it, so that nobody
-looks at the published world before it is measured.
+`invented_lexicon` has the same shape and none of the words: settings are tuned on it, so that
+nobody looks at the published world before it is measured.
 """
 
 import re
@@ -146,7 +146,11 @@ def _rows(name: str) -> list[list[str]]:
     return [line.split("\t") for line in table.splitlines()[1:]]
 
 
-def _plural(word: str) -> str:
+def _plural(word: str, counter: str, irregular: str = "") -> str:
+    return ("pairs of " if counter == PAIR else "") + (irregular or _add_s(word))
+
+
+def _add_s(word: str) -> str:
     if word.endswith(("s", "x", "ch", "sh")):
         return f"{word}es"
     if word.endswith("y") and word[-2] not in "aeiou":
@@ -156,7 +160,7 @@ def _plural(word: str) -> str:
 
 def _thing(row: Sequence[str]) -> Thing:
     english, irregular, korean, counter, size, weight, price, tags = row
-    plural = ("pairs of " if counter == PAIR else "") + (irregular or _plural(english))
+    plural = _plural(english, counter, irregular)
     levels = int(size), int(weight), int(price)
     return Thing(english, plural, korean, counter, *levels, tuple(tags.split(",") if tags else ()))
 
@@ -222,11 +226,11 @@ class _Inventor:
 
 @cache
 def invented_lexicon(seed: int) -> Lexicon:
-    """Make a lexicon of the shape of `real_lexicon` out of words that nobody has seen.
+    """Make a lexicon of the shape of `real_lexicon` out of invented words.
 
-    Words, tags, counters and the three scales are dealt out anew to the ranks; the splits of the
-    verbs, and which of them share a Korean word, stay. What is grammar stays too: the endings -어요
-    and -고, particles, and the counters. The same seed gives the same lexicon.
+    Words, classes (tags and counter) and places on the three scales are dealt out anew to the
+    ranks; the splits of the verbs, and which of them share a Korean word, stay. What is grammar
+    stays too: the endings -어요 and -고, particles, counters. The same seed gives the same lexicon.
     """
     real, random = real_lexicon(), Random(seed)
     taken = re.findall(r"\w+", repr(real))
@@ -246,26 +250,34 @@ def invented_lexicon(seed: int) -> Lexicon:
         readings = tuple(reading(*r) for r in old.readings)
         return Verb(base, " ".join([f"{first}ed", *rest]), readings)
 
-    def words(table: Iterable[Word]) -> tuple[Word, ...]:
+    def pairs(table: Iterable[Word]) -> tuple[Word, ...]:
         return tuple(Word(english(word.english), korean(word.korean)) for word in dealt(table))
 
-    _, _, _, *columns = zip(*real.things, strict=True)
     things = tuple(
-        _thing((english(old.english), "", korean(old.korean), *map(str, levels), ",".join(tags)))
-        for old, *levels, tags in zip(dealt(real.things), *map(dealt, columns), strict=True)
+        words._replace(
+            english=english(words.english),
+            plural=_plural(english(words.english), kind.counter),
+            korean=korean(words.korean),
+            counter=kind.counter,
+            tags=kind.tags,
+            size=scale.size,
+            weight=scale.weight,
+            price=scale.price,
+        )
+        for words, kind, scale in zip(*(dealt(real.things) for _ in range(3)), strict=True)
     )
     return Lexicon(
         things=things,
         verbs=tuple(verb(old) for old in dealt(real.verbs)),
-        adjectives=words(real.adjectives),
-        places=words(real.places),
+        adjectives=pairs(real.adjectives),
+        places=pairs(real.places),
         people=tuple(
             Person(english(old.name).title(), korean(old.korean), pronoun)
             for old, pronoun in zip(
                 dealt(real.people), dealt(p.pronoun for p in real.people), strict=True
             )
         ),
-        times=tuple(Word(w.english.capitalize(), w.korean) for w in words(real.times)),
-        numbers=words(real.numbers),
+        times=tuple(Word(w.english.capitalize(), w.korean) for w in pairs(real.times)),
+        numbers=pairs(real.numbers),
         counters=real.counters,
     )
