@@ -56,11 +56,12 @@ class Reading(NamedTuple):
 class Verb(NamedTuple):
     """An English verb and its readings; the first whose tag the thing has is the one.
 
-    The tag `any` fits every thing and stands last.
+    The tag `any` fits every thing and stands last. What `keeps` leaves a thing with its owner.
     """
 
     base: str
     past: str
+    keeps: bool
     readings: tuple[Reading, ...]
 
     def reading(self, thing: Thing) -> Reading | None:
@@ -86,6 +87,7 @@ class Lexicon:
     adjectives: tuple[Word, ...]
     places: tuple[Word, ...]
     people: tuple[Person, ...]
+    surnames: tuple[str, ...]
     times: tuple[Word, ...]
     numbers: tuple[Word, ...]
     counters: tuple[str, ...]
@@ -168,16 +170,17 @@ def _thing(row: Sequence[str]) -> Thing:
 @cache
 def real_lexicon() -> Lexicon:
     """Read the tables that lie in the folder `lexicon` beside this module."""
-    verbs = groupby(_rows("verbs"), key=lambda row: row[:2])
+    verbs = groupby(_rows("verbs"), key=lambda row: row[:3])
     return Lexicon(
         things=tuple(map(_thing, _rows("things"))),
         verbs=tuple(
-            Verb(base, past, tuple(Reading(*row[2:]) for row in rows))
-            for (base, past), rows in verbs
+            Verb(base, past, keeps == "yes", tuple(Reading(*row[3:]) for row in rows))
+            for (base, past, keeps), rows in verbs
         ),
         adjectives=tuple(Word(*row) for row in _rows("adjectives")),
         places=tuple(Word(*row) for row in _rows("places")),
         people=tuple(Person(*row) for row in _rows("people")),
+        surnames=tuple(name for (name,) in _rows("surnames")),
         times=tuple(Word(*row) for row in _rows("times")),
         numbers=tuple(Word(*row) for row in _rows("numbers")),
         counters=COUNTERS,
@@ -248,7 +251,7 @@ def invented_lexicon(seed: int) -> Lexicon:
         base = english(old.base)
         first, *rest = base.split()
         readings = tuple(reading(*r) for r in old.readings)
-        return Verb(base, " ".join([f"{first}ed", *rest]), readings)
+        return Verb(base, " ".join([f"{first}ed", *rest]), old.keeps, readings)
 
     def pairs(table: Iterable[Word]) -> tuple[Word, ...]:
         return tuple(Word(english(word.english), korean(word.korean)) for word in dealt(table))
@@ -277,6 +280,7 @@ def invented_lexicon(seed: int) -> Lexicon:
                 dealt(real.people), dealt(p.pronoun for p in real.people), strict=True
             )
         ),
+        surnames=tuple(english(name).title() for name in real.surnames),
         times=tuple(Word(w.english.capitalize(), w.korean) for w in pairs(real.times)),
         numbers=pairs(real.numbers),
         counters=real.counters,

@@ -1,0 +1,242 @@
+"""Test items of the world with a long tail: pairs of questions, about what no page says.
+
+Items 2k and 2k + 1 are about one text or one pair of things and have different answers: only both
+right are a success, so that a rule which always points to the same place scores nothing. `level`
+says where the dial of the task stands.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from itertools import cycle, islice, product
+from random import Random
+from typing import NamedTuple
+
+from miniweb.choices import Draw, Table
+from miniweb.grammar import with_article
+from miniweb.lexicon import Thing
+from miniweb.longtail import (
+    Grammar,
+    LongTail,
+    Scene,
+    ask_city,
+    ask_which,
+    facts_of,
+    grammar_of,
+    post,
+    sentence,
+    zipf,
+)
+from miniweb.world import Person
+
+
+class Item(NamedTuple):
+    """A prompt and the one right answer, without a space before it.
+
+    `candidates` are the things to choose from that the prompt names, where the answer is one.
+    """
+
+    prompt: str
+    answer: str
+    candidates: tuple[str, ...] = ()
+    level: str = ""
+
+
+Pair = tuple[Item, Item]
+
+
+class Source(NamedTuple):
+    """What pairs are drawn from: choices, what pages may say, and what none says."""
+
+    draw: Draw
+    seen: Grammar
+    held: Grammar
+
+
+def translation(source: Source, n_clauses: int) -> Pair | None:
+    """Translate two sentences that differ in one thing, so that the verb's Korean differs too."""
+    draw, lexicon = source.draw, source.held.world.lexicon
+    clauses = [source.held.clause(draw) for _ in range(n_clauses)]
+    place = draw(Table(range(n_clauses)))
+    old = clauses[place]
+
+    def fits(thing: Thing) -> bool:
+        if old.verb not in source.held.deeds_of(thing):
+            return False
+        words = old.adjective is None or old.adjective in source.held.adjectives_of(thing)
+        korean = [lexicon.translate_verb(old.verb, t) for t in (thing, old.thing)]
+        return words and korean[0] != korean[1]
+
+    if not any(map(fits, lexicon.things)):
+        return None
+    shown = " = ".join(sentence(lexicon, [source.seen.clause(draw)]))
+    items = []
+    for thing in (old.thing, draw(zipf(lexicon.things, fits))):
+        clauses[place] = old._replace(thing=thing)
+        english, korean = sentence(lexicon, clauses)
+        items.append(Item(f"{shown}\n{english} =", korean))
+    return items[0], items[1]
+
+
+def summary(source: Source, n_events: int, kind: str) -> Pair:
+    """Sum up one post twice, with the point at another event.
+
+    `kind` is `plain` (remarks by heart), `turned` (a modal and a verb, which agree or not) or `new`
+    (such a pair that no page holds).
+    """
+    draw = source.draw
+    tables = {
+        "plain": source.seen.sayings,
+        "turned": source.seen.turned,
+        "new": source.held.turned,
+    }[kind]
+    events = [source.held.event(draw) for _ in range(n_events)]
+    if len({str(event) for event in events}) < n_events:
+        return summary(source, n_events, kind)
+    items = []
+    for point in draw.distinct(range(n_events), 2):
+        body = post(draw, events, [draw(tables[i == point]) for i in range(n_events)])
+        items.append(Item(f"{body}\nTL;DR:", str(events[point]), tuple(map(str, events))))
+    return items[0], items[1]
+
+
+def question(source: Source, start: int, end: int) -> Pair | None:
+    """Ask for two facts about a city, by its rank, about which no page asks anything."""
+    cities = source.held.world.cities[start:end]
+    city = source.draw(Table([c for c in cities if source.held.allowed("question", c.name)]))
+    facts = facts_of(city)
+    items = []
+    for name in source.draw.distinct(tuple(facts), 2):
+        asked, answer = ask_city(city, name)
+        items.append(Item(f"{asked}\nA:", answer))
+    return items[0], items[1]
+
+
+def choice(source: Source, least: int, most: int) -> Pair | None:
+    """Ask which of two things is more, and which is less; pages compare neighbours only."""
+    scale = source.draw(Table(("size", "weight", "price")))
+    a, b = source.draw.several(source.seen.things, 2)
+    if not least <= abs(getattr(a, scale) - getattr(b, scale)) <= most:
+        return None
+    offered = with_article(a.english), with_article(b.english)
+    items = []
+    for more in source.draw.distinct((True, False), 2):
+        asked, answer = ask_which(scale, more, a, b)
+        items.append(Item(f"{asked}\nA:", answer, offered))
+    return items[0], items[1]
+
+
+def cloze(source: Source, n_people: int) -> Pair | None:
+    """Leave out the last word of a story, which names what somebody has by now."""
+    scene = source.held.scene(source.draw, n_people)
+    two = two_people(source, scene)
+    items = []
+    for person in two or ():
+        thing, others = scene.has[person], [p for p in scene.names if p != person]
+        who, deed = scene.names[source.draw(Table(others))], source.draw(source.seen.uses(thing))
+        cue = f"{who} {deed.past} {scene.names[person]}'s"
+        items.append(Item(f"{scene} {cue}", thing.english, named(scene)))
+    return (items[0], items[1]) if two else None
+
+
+def reading(source: Source, n_people: int, kind: str) -> Pair | None:
+    """Ask about two people of one story what they have or where they are."""
+    scene = source.held.scene(source.draw, n_people)
+    two = two_people(source, scene)
+    if not two or not all(scene.answer(kind, person) for person in two):
+        return None
+    questions = {p: scene.question(kind, p) for p in two}
+    items = [
+        Item(f"{scene}\nQ: {questions[p]}\nA:", scene.answer(kind, p), named(scene)) for p in two
+    ]
+    return (items[0], items[1]) if items[0].answer != items[1].answer else None
+
+
+def named(scene: Scene) -> tuple[str, ...]:
+    """Return the things that a scene names."""
+    return tuple(thing.english for thing in scene.things)
+
+
+def two_people(source: Source, scene: Scene) -> list[Person] | None:
+    """Choose two people of a scene, unless a rule of place finds what both have."""
+    two = source.draw.distinct(tuple(scene.names), 2)
+    pointed = [pointers(str(scene), named(scene), scene.names[p]) for p in two]
+    right = tuple(scene.has[p].english for p in two)
+    return None if right in zip(*pointed, strict=True) else two
+
+
+def pointers(text: str, things: tuple[str, ...], who: str) -> list[str]:
+    """Return what rules of place take for the thing of a person: they read no word but names.
+
+    In order: first and last named, most and least often, next behind and next before the first and
+    the last time that the person is named, and nearest.
+    """
+    spots = [(m.start(), t) for t in things for m in re.finditer(rf"\b{re.escape(t)}\b", text)]
+    places = [m.start() for m in re.finditer(re.escape(who), text)]
+    counts = {thing: sum(t == thing for _, t in spots) for thing in things}
+
+    def behind(place: int) -> str:
+        return min([s for s in spots if s[0] > place], default=(0, ""))[1]
+
+    def before(place: int) -> str:
+        return max([s for s in spots if s[0] < place], default=(0, ""))[1]
+
+    return [
+        min(spots)[1],
+        max(spots)[1],
+        max(things, key=counts.__getitem__),
+        min(things, key=counts.__getitem__),
+        *(rule(place) for rule in (behind, before) for place in (places[0], places[-1])),
+        min((abs(spot - place), t) for spot, t in spots for place in places)[1],
+    ]
+
+
+DIALS: dict[str, dict[str, Callable[[Source], Pair | None]]] = {
+    "reading": {
+        f"{kind}, {n} people": partial(reading, n_people=n, kind=kind)
+        for n, kind in product((2, 3), ("what", "where"))
+    },
+    "question": {
+        f"rank {start} to {end}": partial(question, start=start, end=end)
+        for start, end in ((0, 100), (100, 400), (400, 1200))
+    },
+    "summary": {
+        f"{n} events, {kind}": partial(summary, n_events=n, kind=kind)
+        for n, kind in product((2, 4), ("plain", "turned", "new"))
+    },
+    "translation": {f"{n} clauses": partial(translation, n_clauses=n) for n in (1, 2, 3)},
+    "cloze": {f"{n} people": partial(cloze, n_people=n) for n in (2, 3, 4)},
+    "choice": {
+        f"{least} to {most} levels apart": partial(choice, least=least, most=most)
+        for least, most in ((2, 3), (4, 5), (6, 11))
+    },
+}
+TASKS = tuple(DIALS)
+
+
+def test_items(task: str, seed: int, n: int, world: LongTail) -> list[Item]:
+    """Draw n items in pairs, as many of each level of the task, in turn.
+
+    Args:
+        task: One of `TASKS`. `translation` gives a sentence and its Korean before the one to be
+            translated; `question` asks for facts that pages only tell; `summary` ends in `TL;DR:`;
+            `reading` asks who has what and who is where; `cloze` leaves out the last word of a
+            story; `choice` asks which of two things is more.
+        seed: A whole number from 0.
+        n: How many items: an even number.
+        world: `real_world()` or an `invented_world`.
+
+    Raises:
+        ValueError: The task is unknown, or n is odd.
+    """
+    if task not in DIALS:
+        raise ValueError(f"no task {task!r}: choose from {', '.join(TASKS)}")
+    if n % 2:
+        raise ValueError(f"items come in pairs: {n} is odd")
+    source = Source(Draw(Random(seed).random), grammar_of(world), grammar_of(world, held_out=True))
+    items: list[Item] = []
+    for level in islice(cycle(DIALS[task]), n // 2):
+        while not (pair := DIALS[task][level](source)):
+            pass
+        items += [item._replace(level=level) for item in pair]
+    return items
