@@ -1,0 +1,446 @@
+"""Rules that choose among candidates: by place, nearness, recency, counts, and two of these.
+
+Each feature gives each candidate a number; a rule takes the candidate where a feature is largest
+or smallest, and a second feature decides between equals.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from course.counts import Chooser, Corpus, Cue, Cued, Ids, Pairs, rarest, ratings, sentences
+
+NOWHERE = -99.0
+GAP = "___"
+MAX_CANDIDATES = 12
+
+
+class Asked(NamedTuple):
+    """What a rule sees of an item."""
+
+    prompt: str
+    candidates: tuple[str, ...] = ()
+
+
+class Answers(NamedTuple):
+    """What several rules of one kind answer: rule r says texts[i][picks[r, i]] to item i."""
+
+    names: list[str]
+    n_numbers: int
+    texts: list[list[str]]
+    picks: np.ndarray  # (R, N)
+
+
+class Pages:
+    """Training pages, with the counts that the rules share, each kept within a budget."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.corpus = Corpus(texts)
+        self._cued: dict[tuple[Cue, tuple[Ids, Ids]], Cued] = {}
+        self._pairs: dict[int, Pairs] = {}
+
+    def cued(self, cue: Cue, words: Sequence[int]) -> Cued:
+        """Return what pages with a prompt's cue say; with a shorter cue if they are few."""
+        for n_first in range(cue.n_first, -1, -1):
+            shorter = cue._replace(n_first=n_first)
+            key = shorter.key(words, self.corpus.ends)
+            if (shorter, key) not in self._cued:
+                self._cued[shorter, key] = Cued(self.corpus, shorter, key)
+            if (found := self._cued[shorter, key]).n_examples >= 20 or n_first == 0:
+                return found
+        raise AssertionError("a cue has at least no first word")
+
+    def pairs(self, budget: int) -> Pairs:
+        """Return the table of words in one sentence that holds at most so many numbers."""
+        if budget not in self._pairs:
+            self._pairs[budget] = Pairs(self.corpus, budget)
+        return self._pairs[budget]
+
+
+class Seen(NamedTuple):
+    """A prompt as a pointing rule sees it."""
+
+    words: list[int]
+    start: int  # of the cue
+    candidates: list[int]  # the telling word of each
+
+
+def telling_words(corpus: Corpus, candidates: Sequence[str]) -> list[int]:
+    """Return the rarest word of each candidate that the others do not have."""
+    rows = [corpus.encode(text) for text in candidates]
+    found = []
+    for i, row in enumerate(rows):
+        others = {word for j, other in enumerate(rows) if j != i for word in other}
+        own = [word for word in row if word not in others]
+        word = rarest(corpus, own)
+        found.append(word if word is not None else (rarest(corpus, row) or -1))
+    return found
+
+
+def named(words: Sequence[int], start: int, names: Counter[int], n_max: int = 0) -> list[int]:
+    """List the words before a cue that ever answered it, in order of their first place."""
+    told = [w for w in dict.fromkeys(words[:start]) if w in names]
+    kept = set(sorted(told, key=lambda w: -names[w])[: n_max or MAX_CANDIDATES])
+    return [w for w in told if w in kept]
+
+
+class Features:
+    """The features of candidates: what a rule can see, and what it can count."""
+
+    def __init__(self, pages: Pages, budget: int) -> None:
+        self.corpus, self.pages, self.budget = pages.corpus, pages, budget
+        self.pairs = pages.pairs(budget)
+        self._rated: dict[int, dict[str, dict[int, float]]] = {}
+        self._links: dict[int, dict[int, Counter[int]]] = {}
+
+    @cached_property
+    def common(self) -> int:
+        """Return how often a word must occur to be one of the commonest, about one in 150."""
+        n = np.sort(self.corpus.n)[::-1]
+        return int(n[min(len(n) - 1, 20 + len(n) // 150)])
+
+    def table(self, seen: Seen, cued: Cued) -> dict[str, list[float]]:
+        """Compute all features of a prompt's candidates."""
+        table = self.by_place(seen)
+        for name, place in self.references(seen, cued).items():
+            table |= self.by_nearness(seen, name, place)
+        return table | self.by_count(seen, cued)
+
+    def by_place(self, seen: Seen) -> dict[str, list[float]]:
+        """Say where and how often the candidates stand, in the prompt before its cue."""
+        body = seen.words[: seen.start] or seen.words
+        spans = sentences(body, self.corpus.ends)
+        places = [[i for i, w in enumerate(body) if w == c] for c in seen.candidates]
+        first = [float(p[0]) if p else NOWHERE for p in places]
+        last = [float(p[-1]) if p else NOWHERE for p in places]
+        order = {c: k for k, c in enumerate(sorted(set(first)))}
+        reverse = {c: k for k, c in enumerate(sorted(set(last), reverse=True))}
+        edges = {i for a, b in spans for i in range(max(a, b - 2), b)}
+        table = {
+            "listed": [float(i) for i in range(len(seen.candidates))],
+            "first place": first,
+            "last place": last,
+            "times named": [float(len(p)) for p in places],
+            "named once": [float(len(p) == 1) for p in places],
+            "in the cue": [float(c in seen.words[seen.start :]) for c in seen.candidates],
+            "ends a sentence": [float(any(i in edges for i in p)) for p in places],
+            "starts a sentence": [float(any(i == a for a, _ in spans for i in p)) for p in places],
+        }
+        for k in range(1, 5):
+            table[f"number {k} from the start"] = [float(order[x] == k) for x in first]
+            table[f"number {k} from the end"] = [float(reverse[x] == k) for x in last]
+        for k in (0, 1, 2):
+            for name, span in ((f"sentence {k + 1}", spans[k : k + 1]),
+                               (f"sentence -{k + 1}", spans[len(spans) - 1 - k :][:1])):  # fmt: skip
+                inside = [sum(a <= i < b for a, b in span for i in p) for p in places]
+                table["in " + name] = [float(n) for n in inside]
+        return table
+
+    def references(self, seen: Seen, cued: Cued) -> dict[str, int]:
+        """Find places in the prompt that its cue points at, by its words or by counting."""
+        words, start = seen.words, seen.start
+        body, tail = words[:start], words[start:]
+        last = {w: i for i, w in enumerate(body)}
+        options = set(seen.candidates)
+        content = [w for w in dict.fromkeys(tail) if self.is_content(w) and w not in options]
+        shared = [w for w in content if w in last]
+        by_rarity = sorted(shared, key=lambda w: -self.corpus.rarity(w))
+        found = {}
+        for k, w in enumerate(by_rarity[:2]):
+            found[f"the cue's rare word {k + 1}"] = last[w]
+            found[f"the first of the cue's rare word {k + 1}"] = body.index(w)
+        if shared:
+            found["the cue's first word"] = last[shared[0]]
+            found["the cue's last word"] = last[shared[-1]]
+        for w in [w for w in content if w not in last][-1:]:
+            if (place := self.linked(w, body, cued)) is not None:
+                found["the word that goes with the cue's"] = place
+        if by_rarity:
+            found |= self.hops(body, last[by_rarity[0]], options)
+        return found
+
+    def hops(self, body: list[int], place: int, options: set[int]) -> dict[str, int]:
+        """Go on from a place to the nearest other rare word, and to where that stands last."""
+        found = {}
+        last = {w: i for i, w in enumerate(body)}
+        for name, steps in (("before", range(place - 1, -1, -1)),
+                            ("after", range(place + 1, len(body)))):  # fmt: skip
+            for i in steps:
+                w = body[i]
+                if w not in options and w != body[place] and self.is_content(w):
+                    if body.count(w) > 1:
+                        found[f"the word named {name} the cue's"] = last[w]
+                        break
+        return found
+
+    def is_content(self, word: int) -> bool:
+        """Tell whether a word is not one of the commonest few."""
+        return word < 0 or bool(self.corpus.is_word[word] and self.corpus.n[word] < self.common)
+
+    def linked(self, word: int, body: list[int], cued: Cued) -> int | None:
+        """Find the word of a prompt that goes with a word of its cue, by counting on examples."""
+        if id(cued) not in self._links:
+            self._links[id(cued)] = self._link(cued)
+        links = self._links[id(cued)].get(word, Counter())
+        score = {w: links[w] / (5 + self.corpus.count(w)) for w in body if links[w] > 1}
+        if not score:
+            return None
+        best = max(score, key=lambda w: score[w])
+        return len(body) - 1 - body[::-1].index(best)
+
+    def _link(self, cued: Cued) -> dict[int, Counter[int]]:
+        """Count words of the cue with words before it, over the examples of a cue."""
+        links: dict[int, Counter[int]] = {}
+        for e in cued.counted[:6000]:
+            body = set(e.prompt[: e.start])
+            for w in set(e.prompt[e.start :]):
+                if w not in body and self.is_content(w):
+                    links.setdefault(w, Counter()).update(body)
+        return links
+
+    def by_nearness(self, seen: Seen, name: str, place: int) -> dict[str, list[float]]:
+        """Say how near the candidates stand to a place, before and behind it."""
+        body = seen.words[: seen.start]
+        spans = sentences(body, self.corpus.ends)
+        inside = next(((a, b) for a, b in spans if a <= place < b), (0, 0))
+        after, before, near, same, distance = [], [], [], [], []
+        for c in seen.candidates:
+            gaps = [i - place for i, w in enumerate(body) if w == c]
+            after.append(-min((g for g in gaps if g > 0), default=-NOWHERE))
+            before.append(-min((-g for g in gaps if g < 0), default=-NOWHERE))
+            near.append(-min((abs(g) for g in gaps), default=-NOWHERE))
+            same.append(float(any(inside[0] <= place + g < inside[1] for g in gaps)))
+            distance.append(float(gaps[-1]) if gaps else NOWHERE)
+        return {
+            f"nearest behind {name}": [float(x) for x in after],
+            f"nearest before {name}": [float(x) for x in before],
+            f"nearest to {name}": [float(x) for x in near],
+            f"in the sentence of {name}": same,
+        }
+
+    def by_count(self, seen: Seen, cued: Cued) -> dict[str, list[float]]:
+        """Say what the counts tell of the candidates."""
+        corpus, options = self.corpus, np.array(seen.candidates)
+        tail = seen.words[seen.start :]
+        others = {"the prompt": set(seen.words), "the cue": set(tail)}
+        table = {
+            "how common": [float(corpus.count(c)) for c in seen.candidates],
+            "how often the answer": [float(cued.names[c]) for c in seen.candidates],
+            "how often the answer, per mention":
+                [cued.names[c] / (1 + corpus.count(c)) for c in seen.candidates],
+        }  # fmt: skip
+        for name, words in others.items():
+            around = np.array([w for w in words if w >= 0 and corpus.is_word[w]
+                               and w not in seen.candidates], int)  # fmt: skip
+            if not len(around):
+                continue
+            known = self.pairs.information(options, around)
+            table[f"information on {name}"] = known.sum(1).tolist()
+            table[f"information on one word of {name}"] = known.max(1).tolist()
+            rare = around[np.argsort(-corpus.idf[around], kind="stable")[:3]]
+            ahead, behind = self.pairs.count(options, rare), self.pairs.count(rare, options).T
+            lead = np.log((ahead + 0.5) / (behind + 0.5))
+            for k in range(len(rare)):
+                table[f"before rare word {k + 1} of {name}"] = lead[:, k].tolist()
+                table[f"information on rare word {k + 1} of {name}"] = self.pairs.information(
+                    options, rare[k : k + 1])[:, 0].tolist()  # fmt: skip
+        wins = self.pairs.count(options, options)
+        lead = np.log((wins + 0.5) / (wins.T + 0.5))
+        np.fill_diagonal(lead, 0)
+        table["before the other candidates"] = lead.sum(1).tolist()
+        return table | self.by_wins(seen, cued)
+
+    def by_wins(self, seen: Seen, cued: Cued) -> dict[str, list[float]]:
+        """Rate the candidates by comparisons in sentences that share a word with the cue."""
+        tail = [w for w in dict.fromkeys(seen.words[seen.start :]) if w >= 0]
+        tail = [w for w in tail if self.corpus.is_word[w] and w not in seen.candidates]
+        shared = sorted(tail, key=lambda w: -self.corpus.idf[w])[:2]
+        table = {}
+        for k, word in enumerate(shared):
+            for name, rated in self.rated(word, cued).items():
+                table[f"{name}, rare word {k + 1}"] = [rated.get(c, 0.0) for c in seen.candidates]
+        return table
+
+    def rated(self, word: int, cued: Cued) -> dict[str, dict[int, float]]:
+        """Rate names by which comes first in sentences that have a word, with its tables."""
+        key = hash((word, id(cued)))
+        if key not in self._rated:
+            self._rated[key] = self._rate(word, cued)
+        return self._rated[key]
+
+    def _rate(self, word: int, cued: Cued) -> dict[str, dict[int, float]]:
+        names = {w for w, _ in cued.names.most_common(min(1500, self.budget))}
+        edges = Counter[tuple[int, int]]()
+        numbers = np.unique(self.corpus.sentence_of[self.corpus.places([word])])
+        for number in numbers[:20_000].tolist():
+            met = [w for w in self.corpus.sentence(number) if w in names and w != word]
+            if len(set(met)) > 1:
+                edges[met[0], met[-1]] += met[0] != met[-1]
+        if len(edges) < 2:
+            return {}
+        wins, all_ = Counter[int](), Counter[int]()
+        for (a, b), n in edges.items():
+            wins[a] += n
+            all_[a] += n
+            all_[b] += n
+        share = {w: (wins[w] + 0.5) / (all_[w] + 1) - 0.5 for w in all_}
+        return {"share of wins": share, "rating by wins": ratings(edges)}
+
+
+class Pointing:
+    """All rules that choose among candidates, with one cue and one budget."""
+
+    def __init__(self, pages: Pages, cue: Cue, budget: int) -> None:
+        self.pages, self.cue, self.budget = pages, cue, budget
+        self.features = Features(pages, budget)
+        self._learned: dict[int, tuple[Chooser, tuple[str, str] | None]] = {}
+
+    def see(self, asked: Asked) -> tuple[Seen, Cued, list[str]]:
+        """Read a prompt; take as candidates what is offered, or what ever answered the cue."""
+        corpus = self.pages.corpus
+        words = corpus.encode(asked.prompt.replace(GAP, " "))
+        start, cued = self.cue.start(words, corpus.ends), self.pages.cued(self.cue, words)
+        if asked.candidates:
+            options = telling_words(corpus, asked.candidates)
+            return Seen(words, start, options), cued, list(asked.candidates)
+        options = named(words, start, cued.names)
+        return Seen(words, start, options), cued, [cued.say(word) for word in options]
+
+    def answers(self, asked: Sequence[Asked]) -> Iterator[Answers]:
+        """Answer by each feature, by each two, and by what the examples say is right."""
+        seen = [self.see(one) for one in asked]
+        texts = [options or [""] for _, _, options in seen]
+        tables = [self.features.table(s, cued) if s.candidates else {} for s, cued, _ in seen]
+        names = sorted({name for table in tables for name in table})
+        if not names:
+            return
+        ranks = stack(tables, names, max(map(len, texts)))
+        signed = [f"{sign} {name}" for sign in ("most", "least") for name in names]
+        for i, first in enumerate(signed):
+            held = self.n_numbers(first, seen)
+            for group, n in self.seconds(signed, seen):
+                score = ranks[i] * 32 + ranks[group]
+                score[:, ranks[0] < 0] = -1
+                labels = [f"{first}, then {signed[j]}" for j in group]
+                yield Answers(labels, max(held, n), texts, score.argmax(2))
+        yield from self.learned(seen, texts)
+
+    def seconds(self, signed: list[str], seen: list[tuple[Seen, Cued, list[str]]]
+                ) -> list[tuple[list[int], int]]:  # fmt: skip
+        """Group the features that decide between equals by how many numbers they hold."""
+        groups: dict[int, list[int]] = {}
+        for j, name in enumerate(signed):
+            groups.setdefault(self.n_numbers(name, seen), []).append(j)
+        return [(group, n) for n, group in groups.items()]
+
+    def n_numbers(self, feature: str, seen: list[tuple[Seen, Cued, list[str]]]) -> int:
+        """Return how many counts a feature looks up."""
+        if any(word in feature for word in ("information", "before rare word", "before the other")):
+            return len(self.features.pairs.keys)
+        if "wins" in feature:
+            rated = self.features._rated.values()
+            return sum(len(table) for tables in rated for table in tables.values()) // 2
+        if "goes with" in feature:
+            tables = self.features._links.values()
+            return sum(len(row) for rows in tables for row in rows.values())
+        if "answer" in feature or "common" in feature:
+            return len({w for _, cued, _ in seen for w in cued.names})
+        return 0 if seen[0][2] else len({w for _, cued, _ in seen for w in cued.names})
+
+    def learned(self, seen: list[tuple[Seen, Cued, list[str]]], texts: list[list[str]]
+                ) -> Iterator[Answers]:  # fmt: skip
+        """Answer as the examples with the same cue say: by all features, weighed."""
+        weighed, decided, sizes = [], [], set()
+        for s, cued, _ in seen:
+            if not s.candidates:
+                weighed.append(0)
+                decided.append(0)
+                continue
+            chooser, pair = self.fit(cued)
+            sizes.add((id(cued), len(chooser.weight)))
+            table = self.features.table(s, cued)
+            options = self.describe(s, cued, table)
+            weighed.append(int(np.argmax([chooser.score(option) for option in options])))
+            decided.append(decide(table, pair, len(options)))
+        n = sum(size for _, size in sizes) + len(self.features.pairs.keys)
+        picks = np.array([weighed, decided])
+        yield Answers(["features weighed on examples"], n, texts, picks[:1])
+        n = len(self.features.pairs.keys) + 2 * len(sizes)
+        yield Answers(["two features chosen on examples"], n, texts, picks[1:])
+
+    def fit(self, cued: Cued) -> tuple[Chooser, tuple[str, str] | None]:
+        """Learn from the examples of a cue which features point at the answer."""
+        if id(cued) in self._learned:
+            return self._learned[id(cued)]
+        groups, right, tables = [], [], []
+        for e in cued.learned[:400]:
+            options, answer = named(e.prompt, e.start, cued.names), set(e.answer)
+            hits = [i for i, word in enumerate(options) if word in answer]
+            if len(options) < 2 or len(hits) != 1:
+                continue
+            seen = Seen(e.prompt, e.start, options)
+            tables.append(self.features.table(seen, cued))
+            groups.append(self.describe(seen, cued, tables[-1]))
+            right.append(hits[0])
+        found = Chooser(groups, right, self.budget // 8), best_two(tables, right)
+        self._learned[id(cued)] = found
+        return found
+
+    def describe(self, seen: Seen, cued: Cued, table: dict[str, list[float]]) -> list[list[str]]:
+        """List of each candidate where it is most or least, and the words around it."""
+        options: list[list[str]] = [[] for _ in seen.candidates]
+        for name, values in table.items():
+            most, least = max(values), min(values)
+            for option, value in zip(options, values, strict=True):
+                if most > least:
+                    option += ["most " + name] * (value == most)
+                    option += ["least " + name] * (value == least)
+        body = [0, *seen.words[: seen.start], 0]
+        for option, c in zip(options, seen.candidates, strict=True):
+            places = [i for i, w in enumerate(body) if w == c][-1:]
+            for i in places:
+                option += [f"behind {body[i - 1]}", f"before {body[i + 1]}"]
+        return options
+
+
+def stack(tables: list[dict[str, list[float]]], names: list[str], width: int) -> np.ndarray:
+    """Rank the candidates of each item by each feature, up and down: (2F, N, C), -1 for none."""
+    ranks = np.full((2 * len(names), len(tables), width), -1, np.int16)
+    for n, table in enumerate(tables):
+        size = len(next(iter(table.values()), []))
+        for f, name in enumerate(names):
+            values = np.array(table.get(name, [0.0] * size))
+            ranks[f, n, :size] = np.unique(values, return_inverse=True)[1]
+            ranks[len(names) + f, n, :size] = np.unique(-values, return_inverse=True)[1]
+    return ranks
+
+
+def best_two(tables: list[dict[str, list[float]]], right: list[int]) -> tuple[str, str] | None:
+    """Return the feature, and the one that decides between equals, that are right most often."""
+    names = sorted({name for table in tables for name in table})
+    if not names:
+        return None
+    width = max(len(next(iter(table.values()))) for table in tables)
+    ranks = stack(tables, names, width)
+    signed = [f"{sign} {name}" for sign in ("most", "least") for name in names]
+    best = (-1.0, ("", ""))
+    for i, first in enumerate(signed):
+        score = ranks[i] * 32 + ranks
+        score[:, ranks[0] < 0] = -1
+        hits = (score.argmax(2) == np.array(right)).mean(1)
+        j = int(hits.argmax())
+        best = max(best, (float(hits[j]), (first, signed[j])))
+    return best[1]
+
+
+def decide(table: dict[str, list[float]], pair: tuple[str, str] | None, n: int) -> int:
+    """Apply a feature and the one that decides between equals."""
+    total = np.zeros(n)
+    for weight, signed in zip((64.0, 1.0), pair or (), strict=False):
+        sign, _, name = signed.partition(" ")
+        values = np.array(table.get(name, [0.0] * n)) * (1 if sign == "most" else -1)
+        total += weight * np.unique(values, return_inverse=True)[1]
+    return int(total.argmax())
