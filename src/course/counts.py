@@ -251,6 +251,16 @@ class Pairs:
             keys, n = keys[kept], n[kept]
         self.keys, self.n = keys, n
 
+    @cached_property
+    def by_second(self) -> np.ndarray:
+        """Order the pairs by their second word: (P,)."""
+        return np.argsort(self.keys % self.v, kind="stable")
+
+    @cached_property
+    def seconds(self) -> np.ndarray:
+        """Return the second words of the pairs, in order: (P,)."""
+        return (self.keys % self.v)[self.by_second]
+
     def count(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Return how often each a stands before each b: (A,), (B,) -> (A, B)."""
         keys = a[:, None].astype(np.int64) * self.v + b[None]

@@ -411,10 +411,11 @@ def stack(tables: list[dict[str, list[float]]], names: list[str], width: int) ->
     ranks = np.full((2 * len(names), len(tables), width), -1, np.int16)
     for n, table in enumerate(tables):
         size = len(next(iter(table.values()), []))
-        for f, name in enumerate(names):
-            values = np.array(table.get(name, [0.0] * size))
-            ranks[f, n, :size] = np.unique(values, return_inverse=True)[1]
-            ranks[len(names) + f, n, :size] = np.unique(-values, return_inverse=True)[1]
+        nothing = [0.0] * size
+        up = np.array([table.get(name, nothing) for name in names])
+        smaller = up[:, :, None] > up[:, None, :]
+        ranks[: len(names), n, :size] = smaller.sum(2)
+        ranks[len(names) :, n, :size] = smaller.sum(1)
     return ranks
 
 

@@ -8,12 +8,12 @@ themselves, which favours the rules.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from course.counts import Corpus, Cue, Cued, Ids, Pairs, normalize, rarest, sentences
+from course.counts import Corpus, Cue, Cued, Ids, normalize
+from course.facts import association, database, fitting_sentence, nearest_page
 from course.pointing import GAP, Answers, Asked, Pages, Pointing
 from course.writing import Reader, copying, one, settle, slot_by_slot, word_by_word
 
@@ -200,253 +200,68 @@ def n_grams(pages: Pages, asked: Sequence[Asked], budget: int) -> Iterator[Answe
         yield one(f"{order}-grams with back-off", model.n_numbers, texts)
 
 
-# -- association and the database ------------------------------------------------------------------
-
-
-class Kind:
-    """Which words are of the kind that answers a cue: such words, and what stands around them."""
-
-    def __init__(self, corpus: Corpus, cued: Cued, cue: Cue, key_last: Ids) -> None:
-        names = np.zeros(len(corpus.words), bool)
-        names[[w for w in cued.names if w >= 0]] = True
-        ids, v = corpus.ids, len(corpus.words)
-        left, right = np.roll(ids, 1), np.roll(ids, -1)
-        told = np.zeros(len(ids), bool)
-        for n in range(1, 6):
-            behind = corpus.places(key_last) + n
-            told[behind[behind < len(ids)]] = True
-        its = names[ids] & ~told
-        self.score = np.zeros(v)
-        for side in (left, right):
-            its_side, all_side = np.bincount(side[its], minlength=v), np.bincount(side, minlength=v)
-            ratio = np.log((its_side + 0.1) / max(its.sum(), 1) / ((all_side + 1) / len(ids)))
-            self.score += np.bincount(ids, ratio[side], v) / np.maximum(corpus.n, 1)
-        if not its.any():
-            self.score[:] = 0
-        self.known = np.zeros(v)
-        for w, n in cued.names.items():
-            if w >= 0:
-                self.known[w] = np.log1p(n)
-        self.n_numbers = 2 * v + len(cued.names)
-
-
-def kinds(reader: Reader) -> dict[int, Kind]:
-    """Count, for each cue of a task, what its answers are like."""
-    return {
-        id(cued): Kind(reader.corpus, cued, reader.cue, tuple(words[-reader.cue.n_last :]))
-        for cued, words in zip(reader.cued, reader.words, strict=True)
-    }
-
-
-def phrase(corpus: Corpus, word: int, barred: set[int]) -> list[int]:
-    """Put a word together with the neighbours that it nearly always has."""
-    found = [word]
-    for step in (-1, 1):
-        while len(found) < 6:
-            places = corpus.places(found)
-            edge = places - len(found) if step < 0 else places + 1
-            edge = edge[(edge >= 0) & (edge < len(corpus.ids))]
-            if not len(edge):
-                break
-            n = np.bincount(corpus.ids[edge])
-            best = int(n.argmax())
-            if n[best] < 0.8 * len(places) or best in barred or best in corpus.ends:
-                break
-            if not corpus.is_word[best] or corpus.n[best] > 4 * len(places):
-                break
-            found = [best, *found] if step < 0 else [*found, best]
-    return found
-
-
-def neighbours(pairs: Pairs, word: int) -> np.ndarray:
-    """Return the words that a table has in one sentence with a word."""
-    if word < 0:
-        return np.empty(0, np.int64)
-    a, b = np.searchsorted(pairs.keys, [word * pairs.v, (word + 1) * pairs.v])
-    behind = pairs.keys[a:b] % pairs.v
-    ahead = pairs.keys[pairs.keys % pairs.v == word] // pairs.v
-    return np.union1d(behind, ahead)
-
-
-def association(reader: Reader) -> Iterator[Answers]:
-    """Answer with the word that goes with the cue's words and is of the kind that answers it."""
-    corpus = reader.corpus
-    its_kinds = kinds(reader)
-    pairs = reader.pages.pairs(reader.budget // 2)
-    held = len(pairs.keys) + sum(kind.n_numbers for kind in its_kinds.values())
-    for n_words in (1, 2, 9):
-        for w_kind, w_known in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (3.0, 3.0)):
-            def rule(words: list[int], start: int, cued: Cued, n_words: int = n_words,
-                     w_kind: float = w_kind, w_known: float = w_known) -> Sequence[int]:  # fmt: skip
-                tail = [w for w in set(words[start:]) if w >= 0 and corpus.is_word[w]]
-                rare = sorted(tail, key=lambda w: -corpus.idf[w])[:n_words]
-                if not rare:
-                    return []
-                options = neighbours(pairs, rare[0])
-                options = np.setdiff1d(options, words)
-                if not len(options):
-                    return []
-                kind = its_kinds[id(cued)]
-                score = pairs.information(options, np.array(rare)).sum(1)
-                score = score + w_kind * kind.score[options] + w_known * kind.known[options]
-                return phrase(corpus, int(options[score.argmax()]), set(words))
-
-            name = f"goes with the {n_words} rarest words of the cue, kind {w_kind} {w_known}"
-            yield reader.answer(name, held, rule)
-
-
-class Sentences:
-    """All sentences of the pages, to be found by the rare words that they share with a prompt."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
-
-    def overlap(self, words: Sequence[int]) -> np.ndarray:
-        """Return the summed rarity of the words that each sentence shares with a text: (S,)."""
-        corpus = self.corpus
-        score = np.zeros(len(corpus.starts), np.float32)
-        for w in set(words):
-            if w >= 0 and corpus.idf[w] > 0.5:
-                score[np.unique(corpus.sentence_of[corpus.places([w])])] += corpus.idf[w]
-        return score
-
-    def best(self, words: Sequence[int], n: int = 40) -> list[int]:
-        """Return the sentences that share most with a text, and all that share as much."""
-        score = self.overlap(words)
-        top = float(score.max(initial=0))
-        return np.flatnonzero(score >= top - 1e-4)[:n].tolist() if top > 0 else []
-
-
-def database(reader: Reader) -> Iterator[Answers]:
-    """Find the sentence that is most like the cue, and answer with what else it says."""
-    corpus, store = reader.corpus, Sentences(reader.corpus)
-    its_kinds = kinds(reader)
-    held = len(corpus.ids)
-    found = [
-        [corpus.sentence(k) for k in store.best(words[start:])]
-        for words, start in zip(reader.words, reader.starts, strict=True)
-    ]
-    frequent = [float(np.quantile(corpus.sentences_with, 1 - q)) for q in (0.01, 0.03, 0.1, 0.3)]
-    shares = [0.002, 0.005, 0.01, 0.02, 0.05]
-    limits = sorted({*frequent, *(share * len(corpus.starts) for share in shares)})
-
-    def strip(sentence: list[int], words: list[int], limit: float) -> list[list[int]]:
-        """Return the runs of words that are in no prompt and not common."""
-        runs: list[list[int]] = [[]]
-        for w in sentence:
-            new = corpus.is_word[w] and w not in words and corpus.sentences_with[w] <= limit
-            glue = not corpus.is_word[w] and w not in corpus.ends and runs[-1]
-            if new or glue:
-                runs[-1].append(w)
-            elif runs[-1]:
-                runs.append([])
-        return [run for run in runs if run]
-
-    def all_words(runs: list[list[int]], kind: Kind) -> list[int]:
-        return list(chain(*runs))
-
-    def of_kind(runs: list[list[int]], kind: Kind) -> list[int]:
-        return max(runs, key=lambda run: max(kind.score[w] + 3 * kind.known[w] for w in run))
-
-    def longest(runs: list[list[int]], kind: Kind) -> list[int]:
-        return max(runs, key=lambda run: sum(corpus.idf[w] for w in run))
-
-    for limit in limits:
-        for pick in (all_words, of_kind, longest):
-            texts = []
-            for words, start, cued, rows in zip(
-                reader.words, reader.starts, reader.cued, found, strict=True
-            ):
-                votes = Counter[Ids]()
-                for row in rows:
-                    if runs := strip(row, words[start:], limit):
-                        answer = pick(runs, its_kinds[id(cued)])
-                        while answer and not corpus.is_word[answer[-1]]:
-                            answer = answer[:-1]
-                        votes[tuple(answer)] += 1
-                texts.append(corpus.write(votes.most_common(1)[0][0] if votes else ()))
-            texts = [settle(t, a.candidates) for t, a in zip(texts, reader.asked, strict=True)]
-            name = f"most similar sentence, words in more than {limit:.0f} stripped, {pick.__name__}"
-            yield one(name, held, texts)
-
-
-def nearest_page(reader: Reader) -> Iterator[Answers]:
-    """Answer as the page with the cue does that shares most with the prompt."""
-    corpus = reader.corpus
-    held = len(corpus.ids)
-    for n in (1, 2, 3):
-        index: dict[int, tuple[list[tuple[int, ...]], dict[Ids, list[int]]]] = {}
-        for cued in reader.kinds:
-            where: dict[Ids, list[int]] = {}
-            for k, e in enumerate(cued.counted):
-                for gram in {tuple(e.prompt[i : i + n]) for i in range(len(e.prompt) - n + 1)}:
-                    where.setdefault(gram, []).append(k)
-            index[id(cued)] = ([tuple(e.answer) for e in cued.counted], where)
-
-        def rule(words: list[int], start: int, cued: Cued, n: int = n,
-                 index: dict[int, tuple[list[Ids], dict[Ids, list[int]]]] = index) -> Sequence[int]:  # fmt: skip
-            answers, where = index[id(cued)]
-            score = np.zeros(max(len(answers), 1))
-            for gram in {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}:
-                hits = where.get(gram, [])
-                score[hits] += np.log((len(answers) + 1) / (len(hits) + 1))
-            return answers[int(score.argmax())] if answers else ()
-
-        yield reader.answer(f"nearest page by {n}-grams", held, rule)
-
-
-def fitting_sentence(reader: Reader) -> Iterator[Answers]:
-    """Choose the candidate with which the prompt is most like a sentence of the pages."""
-    corpus, store = reader.corpus, Sentences(reader.corpus)
-    if not reader.asked[0].candidates:
-        return
-    for name, whole in (("prompt", True), ("cue", False)):
-        texts = []
-        for (_, candidates), words, start in zip(
-            reader.asked, reader.words, reader.starts, strict=True
-        ):
-            own = [corpus.encode(c) for c in candidates]
-            named = {w for row in own for w in row}
-            score = store.overlap([w for w in (words if whole else words[start:]) if w not in named])
-            best = []
-            for row in own:
-                word = rarest(corpus, row)
-                places = corpus.places([word if word is not None else -1])
-                inside = score[np.unique(corpus.sentence_of[places])]
-                top = float(inside.max(initial=0))
-                best.append((top, int((inside >= top - 1e-4).sum())))
-            texts.append(candidates[max(range(len(best)), key=lambda i: best[i])])
-        yield one(f"candidate in the sentence most like the {name}", len(corpus.ids), texts)
-
-
 # -- the search ------------------------------------------------------------------------------------
 
 Family = Callable[[Reader], Iterator[Answers]]
 CHEAP: tuple[Family, ...] = (majority, copying, slot_by_slot, word_by_word, association)
 DATABASE: tuple[Family, ...] = (database, nearest_page, fitting_sentence)
+N_TRIED = 40  # examples on which the rule for a cue is chosen
+
+
+def with_choice(family: Family, reader: Reader) -> Iterator[Answers]:
+    """Add to the rules of a family the one that takes, for each cue, what its examples like best."""
+    every = list(family(reader))
+    yield from every
+    if len(reader.kinds) == 1 or len(every) < 2 or reader.asked[0].candidates:
+        return
+    best = {id(cued): choose_on_examples(family, reader, cued) for cued in reader.kinds}
+    texts = [every[best[id(cued)]].texts[i][0] for i, cued in enumerate(reader.cued)]
+    held = sum(every[k].n_numbers for k in set(best.values()))
+    yield one("the best on the examples of each cue", held, texts)
+
+
+def choose_on_examples(family: Family, reader: Reader, cued: Cued) -> int:
+    """Return which rule of a family is right most often on the examples of a cue."""
+    tried = cued.learned[:: max(1, len(cued.learned) // N_TRIED)]
+    asked = [Asked(reader.corpus.write(e.prompt)) for e in tried]
+    practice = Reader(reader.pages, reader.cue, asked, reader.budget)
+    practice.cued, practice.kinds = [cued] * len(tried), [cued]
+    wanted = [reader.corpus.write(e.answer) for e in tried]
+    hits = [float(exact([t[0] for t in a.texts], wanted).mean()) for a in family(practice)]
+    return int(np.argmax(hits))
+
+
+def readers(pages: Pages, asked: Sequence[Asked], budget: int) -> Iterator[Reader]:
+    """Read the prompts with every cue that the pages have; once if two cues find the same."""
+    known = set()
+    for cue in CUES:
+        reader = Reader(pages, cue, asked, budget)
+        found = tuple(cued.n_examples for cued in reader.cued), tuple(reader.starts)
+        if found not in known:
+            known.add(found)
+            yield reader
 
 
 def rules(pages: Pages, asked: Sequence[Asked], budget: int) -> Iterator[tuple[str, Answers]]:
-    """Let every cheap rule answer, with every cue that the pages have."""
-    for cue in CUES:
-        reader = Reader(pages, cue, asked, budget)
-        if all(cued.n_examples for cued in reader.cued):
+    """Let every cheap rule answer, with every cue."""
+    for reader in readers(pages, asked, budget):
+        cue = tuple(reader.cue)
+        if all(cued.counted for cued in reader.cued):
             for family in CHEAP:
-                for answers in family(reader):
-                    yield f"{family.__name__} {tuple(cue)}", answers
-        for answers in Pointing(pages, cue, budget).answers(asked):
-            yield f"pointing {tuple(cue)}", answers
+                for answers in with_choice(family, reader):
+                    yield f"{family.__name__} {cue}", answers
+        for answers in Pointing(pages, reader.cue, budget).answers(asked):
+            yield f"pointing {cue}", answers
     for answers in n_grams(pages, asked, budget):
         yield "n-grams", answers
 
 
 def databases(pages: Pages, asked: Sequence[Asked]) -> Iterator[tuple[str, Answers]]:
     """Let every rule answer that keeps all pages."""
-    for cue in CUES:
-        reader = Reader(pages, cue, asked, len(pages.corpus.ids))
+    for reader in readers(pages, asked, len(pages.corpus.ids)):
         for family in DATABASE:
-            for answers in family(reader):
-                yield f"{family.__name__} {tuple(cue)}", answers
+            for answers in with_choice(family, reader):
+                yield f"{family.__name__} {tuple(reader.cue)}", answers
 
 
 Score = Callable[[Sequence[str], Sequence[str]], np.ndarray]

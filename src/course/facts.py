@@ -1,0 +1,298 @@
+"""Rules that answer from what the pages say: words that go together, and whole sentences.
+
+Cheap ones keep a table of words that occur in one sentence; a database keeps every page.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain, product
+
+import numpy as np
+
+from course.counts import Corpus, Cued, Ids, Pairs, rarest
+from course.pointing import Answers
+from course.writing import Reader, one, settle
+
+AROUND = (-2, -1, 1, 2)
+
+
+class Kind:
+    """Which words are of the kind that answers a cue: such words, and what stands around them."""
+
+    def __init__(self, corpus: Corpus, cued: Cued, key_last: Ids) -> None:
+        names = np.zeros(len(corpus.words), bool)
+        names[[w for w in cued.names if w >= 0]] = True
+        ids, v = corpus.ids, len(corpus.words)
+        told = np.zeros(len(ids), bool)  # behind the cue itself
+        for n in range(1, 6):
+            behind = corpus.places(key_last) + n
+            told[behind[behind < len(ids)]] = True
+        its = names[ids] & ~told
+        self.score = np.zeros(v)
+        for step in AROUND:
+            side = np.roll(ids, -step)
+            n_its, n_all = np.bincount(side[its], minlength=v), np.bincount(side, minlength=v)
+            ratio = np.log((n_its + 0.1) / max(its.sum(), 1) / ((n_all + 1) / len(ids)))
+            self.score += np.bincount(ids, ratio[side], v) / np.maximum(corpus.n, 1)
+        self.score *= its.any()
+        self.known = np.zeros(v)
+        for w, n in cued.names.items():
+            if w >= 0:
+                self.known[w] = np.log1p(n)
+        self.n_numbers = len(AROUND) * v + len(cued.names)
+
+
+def kinds(reader: Reader) -> dict[int, Kind]:
+    """Count, for each cue of a task, what its answers are like."""
+    last = {id(c): words for c, words in zip(reader.cued, reader.words, strict=True)}
+    store = reader.pages.__dict__.setdefault("kinds", {})
+    for cued in reader.kinds:
+        if id(cued) not in store:
+            key_last = tuple(last[id(cued)][-reader.cue.n_last :])
+            store[id(cued)] = Kind(reader.corpus, cued, key_last)
+    return {id(cued): store[id(cued)] for cued in reader.kinds}
+
+
+class Associations:
+    """Words that go with a word: those in one sentence with it, and the phrases they stand in."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.corpus, self.pairs = reader.corpus, reader.pages.pairs(reader.budget // 2)
+        self.barred = reader.corpus.idf < 3.0
+        self._phrases: dict[tuple[int, int], list[int]] = {}
+
+    def around(self, word: int) -> np.ndarray:
+        """Return the words that the table has in one sentence with a word."""
+        keys, v = self.pairs.keys, self.pairs.v
+        a, b = np.searchsorted(keys, [word * v, (word + 1) * v])
+        ahead = self.pairs.by_second[slice(*np.searchsorted(self.pairs.seconds, [word, word + 1]))]
+        return np.union1d(keys[a:b] % v, keys[ahead] // v)
+
+    def phrase(self, word: int, subject: int) -> list[int]:
+        """Put a word together with the neighbours that it nearly always has, or the subject has."""
+        if (word, subject) not in self._phrases:
+            self._phrases[word, subject] = self._phrase(word, subject)
+        return self._phrases[word, subject]
+
+    def _phrase(self, word: int, subject: int) -> list[int]:
+        corpus, found = self.corpus, [word]
+        known = self.information(word, subject)
+        for step in (-1, 1):
+            while len(found) < 6:
+                places = corpus.places(found)
+                edge = places - len(found) if step < 0 else places + 1
+                edge = edge[(edge >= 0) & (edge < len(corpus.ids))]
+                n = np.bincount(corpus.ids[edge], minlength=1)
+                best = int(n.argmax())
+                if n[best] < 0.8 * len(places):
+                    options = [w for w in np.argsort(-n)[:8].tolist() if n[w] and not self.barred[w]]
+                    best = max(options, key=lambda w: self.information(w, subject), default=0)
+                    if not best or self.information(best, subject) < 0.7 * known:
+                        break
+                if not corpus.is_word[best]:
+                    break
+                found = [best, *found] if step < 0 else [*found, best]
+        while len(found) > 1 and self.barred[found[0]]:
+            found = found[1:]
+        while len(found) > 1 and self.barred[found[-1]]:
+            found = found[:-1]
+        return found
+
+    def information(self, word: int, subject: int) -> float:
+        """Return the pointwise mutual information of two words; of a word with itself, much."""
+        if word == subject:
+            return 99.0
+        return float(self.pairs.information(np.array([word]), np.array([subject]))[0, 0])
+
+
+def association(reader: Reader) -> Iterator[Answers]:
+    """Answer with the word that goes with the cue's words and is of the kind that answers it."""
+    corpus, its_kinds, table = reader.corpus, kinds(reader), Associations(reader)
+    pairs = table.pairs
+    held = len(pairs.keys) + sum(kind.n_numbers for kind in its_kinds.values())
+    common = corpus.idf < 1.0
+    subjects = []
+    for words, start in zip(reader.words, reader.starts, strict=True):
+        tail = [w for w in set(words[start:]) if w >= 0 and corpus.is_word[w]]
+        subjects.append(sorted(tail, key=lambda w: -corpus.idf[w]))
+    for n_words in (1, 2, 9):
+        found = []
+        for words, rare in zip(reader.words, subjects, strict=True):
+            options = table.around(rare[0]) if rare else np.empty(0, np.int64)
+            options = np.setdiff1d(options[~common[options]], words)
+            score = pairs.information(options, np.array(rare[:n_words], int)).sum(1)
+            found.append((options, score))
+        for w_kind, w_known in product((0.0, 1.0, 3.0), (0.0, 1.0, 3.0)):
+            texts = []
+            for cued, rare, (options, score) in zip(reader.cued, subjects, found, strict=True):
+                kind, answer = its_kinds[id(cued)], list[int]()
+                if len(options):
+                    score = score + w_kind * kind.score[options] + w_known * kind.known[options]
+                    answer = table.phrase(int(options[score.argmax()]), rare[0])
+                texts.append(corpus.write(answer))
+            texts = [settle(t, a.candidates) for t, a in zip(texts, reader.asked, strict=True)]
+            how = f"weight {w_kind} for the kind and {w_known} for known answers"
+            yield one(f"goes with the {n_words} rarest words of the cue, {how}", held, texts)
+    for n_words in (1, 2):
+        texts = []
+        for cued, rare in zip(reader.cued, subjects, strict=True):
+            best = known_answer(pairs, cued, np.array(rare[:n_words], int))
+            texts.append(corpus.write(best))
+        held = len(pairs.keys) + sum(len(cued.answers) for cued in reader.kinds)
+        texts = [settle(t, a.candidates) for t, a in zip(texts, reader.asked, strict=True)]
+        yield one(f"known answer that goes with the {n_words} rarest words", held, texts)
+
+
+def known_answer(pairs: Pairs, cued: Cued, rare: np.ndarray) -> Ids:
+    """Return the known answer whose words go with some words, on the average."""
+    answers = [a for a, _ in cued.answers.most_common(3000)]
+    if not answers or not len(rare):
+        return ()
+    flat = np.array(list(chain(*answers)))
+    owner = np.repeat(np.arange(len(answers)), [len(a) for a in answers])
+    each = pairs.information(flat, rare).sum(1)
+    score = np.bincount(owner, each) / np.bincount(owner)
+    return answers[int(score.argmax())]
+
+
+class Sentences:
+    """All sentences of the pages, to be found by the rare words that they share with a prompt."""
+
+    N_BEST = 200
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
+    def overlap(self, words: Sequence[int], power: float = 1.0) -> np.ndarray:
+        """Return the summed rarity of the words that each sentence shares with a text: (S,)."""
+        corpus = self.corpus
+        score = np.zeros(len(corpus.starts), np.float32)
+        for w in set(words):
+            if w >= 0 and corpus.idf[w] > 0.5:
+                score[np.unique(corpus.sentence_of[corpus.places([w])])] += corpus.idf[w] ** power
+        return score
+
+    def best(self, words: Sequence[int], power: float, asking: np.ndarray
+             ) -> list[tuple[float, list[int]]]:  # fmt: skip
+        """Return the sentences that share most with a text, the best first, with their scores."""
+        score = self.overlap(words, power)
+        score[asking] = 0
+        top = np.argpartition(-score, min(self.N_BEST, len(score) - 1))[: self.N_BEST]
+        top = top[np.argsort(-score[top], kind="stable")]
+        return [(float(score[k]), self.corpus.sentence(int(k))) for k in top if score[k] > 0]
+
+
+def asking_sentences(reader: Reader) -> np.ndarray:
+    """Return the sentences of pages on which the cue stands: they ask more than they tell."""
+    corpus = reader.corpus
+    pages = np.zeros(int(corpus.page_of[-1]) + 1, bool)
+    for words in {tuple(words[-reader.cue.n_last :]) for words in reader.words}:
+        pages[corpus.page_of[corpus.places(words)]] = True
+    return np.flatnonzero(pages[corpus.page_of[corpus.starts]])
+
+
+def strip(corpus: Corpus, sentence: list[int], barred: set[int], limit: float) -> list[list[int]]:
+    """Return the runs of words of a sentence that are neither barred nor common."""
+    runs: list[list[int]] = [[]]
+    for w in sentence:
+        new = corpus.is_word[w] and w not in barred and corpus.sentences_with[w] <= limit
+        glue = not corpus.is_word[w] and w not in corpus.ends and runs[-1]
+        if new or glue:
+            runs[-1].append(w)
+        elif runs[-1]:
+            runs.append([])
+    for run in runs:
+        while run and not corpus.is_word[run[-1]]:
+            run.pop()
+    return [run for run in runs if run]
+
+
+PICKS = ("all", "from the first to the last", "of the likeliest kind", "rarest")
+
+
+def pick(corpus: Corpus, runs: list[list[int]], row: list[int], kind: Kind) -> list[Ids]:
+    """Make an answer of the new words of a sentence in each of the ways of PICKS."""
+    first, last = row.index(runs[0][0]), len(row) - row[::-1].index(runs[-1][-1])
+    likely = max(runs, key=lambda run: max(kind.score[w] + 3 * kind.known[w] for w in run))
+    rare = max(runs, key=lambda run: sum(corpus.idf[w] for w in run))
+    return [tuple(chain(*runs)), tuple(row[first:last]), tuple(likely), tuple(rare)]
+
+
+def database(reader: Reader) -> Iterator[Answers]:
+    """Find the sentence that is most like the cue, and answer with what else it says."""
+    corpus, store, its_kinds = reader.corpus, Sentences(reader.corpus), kinds(reader)
+    tails = [words[start:] for words, start in zip(reader.words, reader.starts, strict=True)]
+    asking = {False: np.empty(0, int), True: asking_sentences(reader)}
+    for power, telling in product((1.0, 2.0, 4.0), (False, True)):
+        found = [store.best(tail, power, asking[telling]) for tail in tails]
+        for share, bar in product((0.003, 0.01, 0.03, 0.1), (True, False)):
+            texts: list[list[str]] = [[] for _ in PICKS]
+            for tail, cued, rows in zip(tails, reader.cued, found, strict=True):
+                barred = set(tail) if bar else set(sorted(tail, key=lambda w: -corpus.rarity(w))[:1])
+                votes, top = [Counter[Ids]() for _ in PICKS], 0.0
+                for score, row in rows:
+                    if score < top * 0.999:
+                        break
+                    if runs := strip(corpus, row, barred, share * len(corpus.starts)):
+                        top = score
+                        for vote, way in zip(votes, pick(corpus, runs, row, its_kinds[id(cued)]),
+                                             strict=True):  # fmt: skip
+                            vote[way] += 1
+                for column, vote in zip(texts, votes, strict=True):
+                    column.append(corpus.write(max(vote, key=lambda a: vote[a], default=())))
+            for column, name in zip(texts, PICKS, strict=True):
+                column = [settle(t, a.candidates) for t, a in zip(column, reader.asked, strict=True)]
+                how = f"rarity to the power {power:.0f}, words in over {share:.1%} stripped"
+                how += ", pages with the cue left out" * telling + ", the cue's kept" * (not bar)
+                yield one(f"sentence most like the cue, new words, {name}; {how}",
+                          len(corpus.ids), column)  # fmt: skip
+
+
+def nearest_page(reader: Reader) -> Iterator[Answers]:
+    """Answer as the page with the cue does that shares most with the prompt."""
+    corpus = reader.corpus
+    for n in (1, 2, 3):
+        index: dict[int, tuple[list[tuple[int, ...]], dict[Ids, list[int]]]] = {}
+        for cued in reader.kinds:
+            where: dict[Ids, list[int]] = {}
+            for k, e in enumerate(cued.counted):
+                for gram in {tuple(e.prompt[i : i + n]) for i in range(len(e.prompt) - n + 1)}:
+                    where.setdefault(gram, []).append(k)
+            index[id(cued)] = ([tuple(e.answer) for e in cued.counted], where)
+
+        def rule(words: list[int], start: int, cued: Cued, n: int = n,
+                 index: dict[int, tuple[list[Ids], dict[Ids, list[int]]]] = index) -> Sequence[int]:  # fmt: skip
+            answers, where = index[id(cued)]
+            score = np.zeros(max(len(answers), 1))
+            for gram in {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}:
+                hits = where.get(gram, [])
+                score[hits] += np.log((len(answers) + 1) / (len(hits) + 1))
+            return answers[int(score.argmax())] if answers else ()
+
+        yield reader.answer(f"nearest page by {n}-grams", len(corpus.ids), rule)
+
+
+def fitting_sentence(reader: Reader) -> Iterator[Answers]:
+    """Choose the candidate with which the prompt is most like a sentence of the pages."""
+    corpus, store = reader.corpus, Sentences(reader.corpus)
+    if not reader.asked[0].candidates:
+        return
+    for name, whole in (("prompt", True), ("cue", False)):
+        texts = []
+        for (_, candidates), words, start in zip(
+            reader.asked, reader.words, reader.starts, strict=True
+        ):
+            own = [corpus.encode(c) for c in candidates]
+            named = {w for row in own for w in row}
+            score = store.overlap([w for w in (words if whole else words[start:]) if w not in named])
+            best = []
+            for row in own:
+                word = rarest(corpus, row)
+                places = corpus.places([word if word is not None else -1])
+                inside = score[np.unique(corpus.sentence_of[places])]
+                top = float(inside.max(initial=0))
+                best.append((top, int((inside >= top - 1e-4).sum())))
+            texts.append(candidates[max(range(len(best)), key=lambda i: best[i])])
+        yield one(f"candidate in the sentence most like the {name}", len(corpus.ids), texts)
+
+
