@@ -59,7 +59,7 @@ class Associations:
     def __init__(self, reader: Reader) -> None:
         self.corpus, self.pairs = reader.corpus, reader.pages.pairs(reader.budget // 2)
         self.barred = reader.corpus.idf < 3.0
-        self._phrases: dict[tuple[int, int], list[int]] = {}
+        self._phrases: dict[int, list[int]] = {}
 
     def around(self, word: int) -> np.ndarray:
         """Return the words that the table has in one sentence with a word."""
@@ -68,15 +68,14 @@ class Associations:
         ahead = self.pairs.by_second[slice(*np.searchsorted(self.pairs.seconds, [word, word + 1]))]
         return np.union1d(keys[a:b] % v, keys[ahead] // v)
 
-    def phrase(self, word: int, subject: int) -> list[int]:
-        """Put a word together with the neighbours that it nearly always has, or the subject has."""
-        if (word, subject) not in self._phrases:
-            self._phrases[word, subject] = self._phrase(word, subject)
-        return self._phrases[word, subject]
+    def phrase(self, word: int) -> list[int]:
+        """Put a word together with the neighbours that it nearly always has."""
+        if word not in self._phrases:
+            self._phrases[word] = self._phrase(word)
+        return self._phrases[word]
 
-    def _phrase(self, word: int, subject: int) -> list[int]:
+    def _phrase(self, word: int) -> list[int]:
         corpus, found = self.corpus, [word]
-        known = self.information(word, subject)
         for step in (-1, 1):
             while len(found) < 6:
                 places = corpus.places(found)
@@ -84,25 +83,10 @@ class Associations:
                 edge = edge[(edge >= 0) & (edge < len(corpus.ids))]
                 n = np.bincount(corpus.ids[edge], minlength=1)
                 best = int(n.argmax())
-                if n[best] < 0.8 * len(places):
-                    options = [w for w in np.argsort(-n)[:8].tolist() if n[w] and not self.barred[w]]
-                    best = max(options, key=lambda w: self.information(w, subject), default=0)
-                    if not best or self.information(best, subject) < 0.7 * known:
-                        break
-                if not corpus.is_word[best]:
+                if n[best] < 0.8 * len(places) or self.barred[best]:
                     break
                 found = [best, *found] if step < 0 else [*found, best]
-        while len(found) > 1 and self.barred[found[0]]:
-            found = found[1:]
-        while len(found) > 1 and self.barred[found[-1]]:
-            found = found[:-1]
         return found
-
-    def information(self, word: int, subject: int) -> float:
-        """Return the pointwise mutual information of two words; of a word with itself, much."""
-        if word == subject:
-            return 99.0
-        return float(self.pairs.information(np.array([word]), np.array([subject]))[0, 0])
 
 
 def association(reader: Reader) -> Iterator[Answers]:
@@ -110,11 +94,17 @@ def association(reader: Reader) -> Iterator[Answers]:
     corpus, its_kinds, table = reader.corpus, kinds(reader), Associations(reader)
     pairs = table.pairs
     held = len(pairs.keys) + sum(kind.n_numbers for kind in its_kinds.values())
+    held += sum(len(cued.answers) for cued in reader.kinds)
     common = corpus.idf < 1.0
     subjects = []
     for words, start in zip(reader.words, reader.starts, strict=True):
         tail = [w for w in set(words[start:]) if w >= 0 and corpus.is_word[w]]
         subjects.append(sorted(tail, key=lambda w: -corpus.idf[w]))
+    known = [known_answer(pairs, cued, np.array(rare[:1], int), common)
+             for cued, rare in zip(reader.cued, subjects, strict=True)]  # fmt: skip
+    texts = [corpus.write(answer) for answer, _ in known]
+    texts = [settle(t, a.candidates) for t, a in zip(texts, reader.asked, strict=True)]
+    yield one("known answer that goes with the rarest word of the cue", held, texts)
     for n_words in (1, 2, 9):
         found = []
         for words, rare in zip(reader.words, subjects, strict=True):
@@ -122,43 +112,40 @@ def association(reader: Reader) -> Iterator[Answers]:
             options = np.setdiff1d(options[~common[options]], words)
             score = pairs.information(options, np.array(rare[:n_words], int)).sum(1)
             found.append((options, score))
-        for w_kind, w_known in product((0.0, 1.0, 3.0), (0.0, 1.0, 3.0)):
+        for w_kind, w_known, least in product((0.0, 1.0, 3.0), (0.0, 1.0, 3.0), (1.0, 99.0)):
             texts = []
-            for cued, rare, (options, score) in zip(reader.cued, subjects, found, strict=True):
-                kind, answer = its_kinds[id(cued)], list[int]()
-                if len(options):
+            for cued, (answer, sure), (options, score) in zip(
+                reader.cued, known, found, strict=True
+            ):
+                kind = its_kinds[id(cued)]
+                if sure < least and len(options):
                     score = score + w_kind * kind.score[options] + w_known * kind.known[options]
-                    answer = table.phrase(int(options[score.argmax()]), rare[0])
+                    answer = tuple(table.phrase(int(options[score.argmax()])))
                 texts.append(corpus.write(answer))
             texts = [settle(t, a.candidates) for t, a in zip(texts, reader.asked, strict=True)]
             how = f"weight {w_kind} for the kind and {w_known} for known answers"
+            how += ", a known answer first" * (least < 9)
             yield one(f"goes with the {n_words} rarest words of the cue, {how}", held, texts)
-    for n_words in (1, 2):
-        texts = []
-        for cued, rare in zip(reader.cued, subjects, strict=True):
-            best = known_answer(pairs, cued, np.array(rare[:n_words], int))
-            texts.append(corpus.write(best))
-        held = len(pairs.keys) + sum(len(cued.answers) for cued in reader.kinds)
-        texts = [settle(t, a.candidates) for t, a in zip(texts, reader.asked, strict=True)]
-        yield one(f"known answer that goes with the {n_words} rarest words", held, texts)
 
 
-def known_answer(pairs: Pairs, cued: Cued, rare: np.ndarray) -> Ids:
-    """Return the known answer whose words go with some words, on the average."""
+def known_answer(pairs: Pairs, cued: Cued, rare: np.ndarray, common: np.ndarray) -> tuple[Ids, float]:
+    """Return the known answer whose words all go best with some words, and how well."""
     answers = [a for a, _ in cued.answers.most_common(3000)]
     if not answers or not len(rare):
-        return ()
+        return (), 0.0
     flat = np.array(list(chain(*answers)))
     owner = np.repeat(np.arange(len(answers)), [len(a) for a in answers])
-    each = pairs.information(flat, rare).sum(1)
-    score = np.bincount(owner, each) / np.bincount(owner)
-    return answers[int(score.argmax())]
+    each = np.where(common[flat], np.inf, pairs.information(flat, rare).sum(1))
+    score = np.full(len(answers), np.inf)
+    np.minimum.at(score, owner, each)
+    score[np.isinf(score)] = 0
+    return answers[int(score.argmax())], float(score.max())
 
 
 class Sentences:
     """All sentences of the pages, to be found by the rare words that they share with a prompt."""
 
-    N_BEST = 200
+    N_BEST = 40
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -168,8 +155,10 @@ class Sentences:
         corpus = self.corpus
         score = np.zeros(len(corpus.starts), np.float32)
         for w in set(words):
-            if w >= 0 and corpus.idf[w] > 0.5:
-                score[np.unique(corpus.sentence_of[corpus.places([w])])] += corpus.idf[w] ** power
+            if w >= 0 and corpus.idf[w] > 1.0:
+                inside = corpus.sentence_of[corpus.places([w])]
+                new = np.concatenate([[True], inside[1:] > inside[:-1]])
+                score[inside[new]] += corpus.idf[w] ** power
         return score
 
     def best(self, words: Sequence[int], power: float, asking: np.ndarray
@@ -191,11 +180,15 @@ def asking_sentences(reader: Reader) -> np.ndarray:
     return np.flatnonzero(pages[corpus.page_of[corpus.starts]])
 
 
-def strip(corpus: Corpus, sentence: list[int], barred: set[int], limit: float) -> list[list[int]]:
-    """Return the runs of words of a sentence that are neither barred nor common."""
+def strip(corpus: Corpus, sentence: list[int], barred: set[int], limit: float, once: bool
+          ) -> list[list[int]]:  # fmt: skip
+    """Return the runs of words of a sentence that are neither barred, or barred once, nor common."""
     runs: list[list[int]] = [[]]
+    left = set(barred)
     for w in sentence:
-        new = corpus.is_word[w] and w not in barred and corpus.sentences_with[w] <= limit
+        new = corpus.is_word[w] and w not in left and corpus.sentences_with[w] <= limit
+        if once:
+            left.discard(w)
         glue = not corpus.is_word[w] and w not in corpus.ends and runs[-1]
         if new or glue:
             runs[-1].append(w)
@@ -223,17 +216,17 @@ def database(reader: Reader) -> Iterator[Answers]:
     corpus, store, its_kinds = reader.corpus, Sentences(reader.corpus), kinds(reader)
     tails = [words[start:] for words, start in zip(reader.words, reader.starts, strict=True)]
     asking = {False: np.empty(0, int), True: asking_sentences(reader)}
-    for power, telling in product((1.0, 2.0, 4.0), (False, True)):
+    for power, telling in product((1.0, 4.0), (False, True)):
         found = [store.best(tail, power, asking[telling]) for tail in tails]
-        for share, bar in product((0.003, 0.01, 0.03, 0.1), (True, False)):
+        for share, once in product((0.01, 0.03, 0.1), (False, True)):
             texts: list[list[str]] = [[] for _ in PICKS]
             for tail, cued, rows in zip(tails, reader.cued, found, strict=True):
-                barred = set(tail) if bar else set(sorted(tail, key=lambda w: -corpus.rarity(w))[:1])
+                barred, limit = set(tail), share * len(corpus.starts)
                 votes, top = [Counter[Ids]() for _ in PICKS], 0.0
                 for score, row in rows:
                     if score < top * 0.999:
                         break
-                    if runs := strip(corpus, row, barred, share * len(corpus.starts)):
+                    if runs := strip(corpus, row, barred, limit, once):
                         top = score
                         for vote, way in zip(votes, pick(corpus, runs, row, its_kinds[id(cued)]),
                                              strict=True):  # fmt: skip
@@ -243,7 +236,7 @@ def database(reader: Reader) -> Iterator[Answers]:
             for column, name in zip(texts, PICKS, strict=True):
                 column = [settle(t, a.candidates) for t, a in zip(column, reader.asked, strict=True)]
                 how = f"rarity to the power {power:.0f}, words in over {share:.1%} stripped"
-                how += ", pages with the cue left out" * telling + ", the cue's kept" * (not bar)
+                how += ", pages with the cue left out" * telling + ", the cue's words once" * once
                 yield one(f"sentence most like the cue, new words, {name}; {how}",
                           len(corpus.ids), column)  # fmt: skip
 

@@ -92,9 +92,9 @@ class Features:
 
     def __init__(self, pages: Pages, budget: int) -> None:
         self.corpus, self.pages, self.budget = pages.corpus, pages, budget
-        self.pairs = pages.pairs(budget)
-        self._rated: dict[int, dict[str, dict[int, float]]] = {}
-        self._links: dict[int, dict[int, Counter[int]]] = {}
+        self.pairs = pages.pairs(budget // 2)
+        self.ratings: dict[int, dict[str, dict[int, float]]] = {}
+        self.links: dict[int, dict[int, Counter[int]]] = {}
 
     @cached_property
     def common(self) -> int:
@@ -182,9 +182,9 @@ class Features:
 
     def linked(self, word: int, body: list[int], cued: Cued) -> int | None:
         """Find the word of a prompt that goes with a word of its cue, by counting on examples."""
-        if id(cued) not in self._links:
-            self._links[id(cued)] = self._link(cued)
-        links = self._links[id(cued)].get(word, Counter())
+        if id(cued) not in self.links:
+            self.links[id(cued)] = self._link(cued)
+        links = self.links[id(cued)].get(word, Counter())
         score = {w: links[w] / (5 + self.corpus.count(w)) for w in body if links[w] > 1}
         if not score:
             return None
@@ -267,9 +267,9 @@ class Features:
     def rated(self, word: int, cued: Cued) -> dict[str, dict[int, float]]:
         """Rate names by which comes first in sentences that have a word, with its tables."""
         key = hash((word, id(cued)))
-        if key not in self._rated:
-            self._rated[key] = self._rate(word, cued)
-        return self._rated[key]
+        if key not in self.ratings:
+            self.ratings[key] = self._rate(word, cued)
+        return self.ratings[key]
 
     def _rate(self, word: int, cued: Cued) -> dict[str, dict[int, float]]:
         names = {w for w, _ in cued.names.most_common(min(1500, self.budget))}
@@ -319,57 +319,50 @@ class Pointing:
             return
         ranks = stack(tables, names, max(map(len, texts)))
         signed = [f"{sign} {name}" for sign in ("most", "least") for name in names]
+        sizes = self.sizes(seen)
+        free = frozenset() if asked[0].candidates else frozenset({"names"})
+        needs = [tables_of(name) | free for name in signed]
         for i, first in enumerate(signed):
-            held = self.n_numbers(first, seen)
-            for group, n in self.seconds(signed, seen):
-                score = ranks[i] * 32 + ranks[group]
-                score[:, ranks[0] < 0] = -1
+            score = ranks[i] * 32 + ranks
+            score[:, ranks[0] < 0] = -1
+            picks = score.argmax(2)
+            for need in set(needs):
+                group = [j for j, other in enumerate(needs) if other == need]
+                held = sum(sizes[table] for table in needs[i] | need)
                 labels = [f"{first}, then {signed[j]}" for j in group]
-                yield Answers(labels, max(held, n), texts, score.argmax(2))
+                yield Answers(labels, held, texts, picks[group])
         yield from self.learned(seen, texts)
 
-    def seconds(self, signed: list[str], seen: list[tuple[Seen, Cued, list[str]]]
-                ) -> list[tuple[list[int], int]]:  # fmt: skip
-        """Group the features that decide between equals by how many numbers they hold."""
-        groups: dict[int, list[int]] = {}
-        for j, name in enumerate(signed):
-            groups.setdefault(self.n_numbers(name, seen), []).append(j)
-        return [(group, n) for n, group in groups.items()]
-
-    def n_numbers(self, feature: str, seen: list[tuple[Seen, Cued, list[str]]]) -> int:
-        """Return how many counts a feature looks up."""
-        if any(word in feature for word in ("information", "before rare word", "before the other")):
-            return len(self.features.pairs.keys)
-        if "wins" in feature:
-            rated = self.features._rated.values()
-            return sum(len(table) for tables in rated for table in tables.values()) // 2
-        if "goes with" in feature:
-            tables = self.features._links.values()
-            return sum(len(row) for rows in tables for row in rows.values())
-        if "answer" in feature or "common" in feature:
-            return len({w for _, cued, _ in seen for w in cued.names})
-        return 0 if seen[0][2] else len({w for _, cued, _ in seen for w in cued.names})
+    def sizes(self, seen: list[tuple[Seen, Cued, list[str]]]) -> dict[str, int]:
+        """Return how many numbers each table of the features holds."""
+        links, rated = self.features.links.values(), self.features.ratings.values()
+        return {
+            "pairs": len(self.features.pairs.keys),
+            "names": len({w for _, cued, _ in seen for w in cued.names}),
+            "links": sum(len(row) for rows in links for row in rows.values()),
+            "ratings": sum(len(table) for tables in rated for table in tables.values()),
+        }
 
     def learned(self, seen: list[tuple[Seen, Cued, list[str]]], texts: list[list[str]]
                 ) -> Iterator[Answers]:  # fmt: skip
         """Answer as the examples with the same cue say: by all features, weighed."""
-        weighed, decided, sizes = [], [], set()
+        weighed, decided, weights = [], [], {}
         for s, cued, _ in seen:
             if not s.candidates:
                 weighed.append(0)
                 decided.append(0)
                 continue
             chooser, pair = self.fit(cued)
-            sizes.add((id(cued), len(chooser.weight)))
+            weights[id(cued)] = len(chooser.weight)
             table = self.features.table(s, cued)
             options = self.describe(s, cued, table)
             weighed.append(int(np.argmax([chooser.score(option) for option in options])))
             decided.append(decide(table, pair, len(options)))
-        n = sum(size for _, size in sizes) + len(self.features.pairs.keys)
-        picks = np.array([weighed, decided])
-        yield Answers(["features weighed on examples"], n, texts, picks[:1])
-        n = len(self.features.pairs.keys) + 2 * len(sizes)
-        yield Answers(["two features chosen on examples"], n, texts, picks[1:])
+        held, picks = sum(self.sizes(seen).values()), np.array([weighed, decided])
+        weighs = held + sum(weights.values())
+        yield Answers(["features weighed on examples"], weighs, texts, picks[:1])
+        chosen = held + 2 * len(weights)
+        yield Answers(["two features chosen on examples"], chosen, texts, picks[1:])
 
     def fit(self, cued: Cued) -> tuple[Chooser, tuple[str, str] | None]:
         """Learn from the examples of a cue which features point at the answer."""
@@ -404,6 +397,17 @@ class Pointing:
             for i in places:
                 option += [f"behind {body[i - 1]}", f"before {body[i + 1]}"]
         return options
+
+
+def tables_of(feature: str) -> frozenset[str]:
+    """Name the tables of counts in which a feature looks something up."""
+    words = {
+        "pairs": ("information", "before rare word", "before the other"),
+        "ratings": ("wins",),
+        "links": ("goes with",),
+        "names": ("the answer", "how common"),
+    }
+    return frozenset(t for t, marks in words.items() if any(mark in feature for mark in marks))
 
 
 def stack(tables: list[dict[str, list[float]]], names: list[str], width: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from course.pointing import GAP, Answers, Asked, Pages, Pointing
 from course.writing import Reader, copying, one, settle, slot_by_slot, word_by_word
 
 CUES = (
-    Cue(1, 0, 1), Cue(1, 0, 2), Cue(1, 1, 1), Cue(1, 2, 1), Cue(2, 3, 2), Cue(2, 4, 2),
+    Cue(1, 0, 1), Cue(1, 0, 2), Cue(1, 1, 1), Cue(1, 2, 1), Cue(2, 3, 2), Cue(2, 4, 2), Cue(2, 6, 2),
 )  # fmt: skip
 LIMIT = 0.03
 
@@ -260,7 +260,7 @@ def databases(pages: Pages, asked: Sequence[Asked]) -> Iterator[tuple[str, Answe
     """Let every rule answer that keeps all pages."""
     for reader in readers(pages, asked, len(pages.corpus.ids)):
         for family in DATABASE:
-            for answers in with_choice(family, reader):
+            for answers in family(reader):
                 yield f"{family.__name__} {tuple(reader.cue)}", answers
 
 
