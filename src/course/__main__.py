@@ -34,6 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     models.add_argument(
         "--check", action="store_true", help="only compute the card again from the weights"
     )
+    rules = commands.add_parser(
+        "rules", help="search the strongest rule of each task that needs no model"
+    )
+    rules.add_argument("task", nargs="*", help="default: all")
+    rules.add_argument("--pages", type=int, default=48_000, help="to count on (default: 48000)")
+    rules.add_argument("--single", action="store_true", help="score items, not pairs of them")
     mutants = commands.add_parser(
         "mutants", help="run every wrong answer against the tests of its exercise; list survivors"
     )
@@ -151,6 +157,25 @@ def run_models(options: argparse.Namespace) -> int:
     wrong = models.check_card()
     print("\n".join([f"the card should say: {line}" for line in wrong] or [models.card()]))
     return 1 if wrong else 0
+
+
+def run_rules(options: argparse.Namespace) -> int:
+    """Print for each task the strongest cheap rules and the strongest database."""
+    from itertools import chain, count, islice
+
+    from course import models, rules
+    from gpt2.decoder import count_parameters
+
+    sizes = [count_parameters(models.new_model(size, 0)) for size in models.SIZES]
+    texts = islice(chain.from_iterable(models.pages(0, k) for k in count()), options.pages)
+    pages = rules.Pages(list(texts))
+    print(rules.HEAD, flush=True)
+    for task in options.task or models.TASKS:
+        items = [rules.Item(i.prompt, i.answer, tuple(i.candidates)) for i in models.items(task)]
+        budgets = [min(sizes), max(sizes)]
+        for row in rules.report(task, pages, items, budgets, paired=not options.single):
+            print(row, flush=True)
+    return 0
 
 
 def run_mutants(options: argparse.Namespace) -> int:

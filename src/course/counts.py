@@ -279,25 +279,6 @@ class Pairs:
         return np.log(np.maximum(n / expected, 1.0))
 
 
-def ratings(edges: Counter[tuple[int, int]]) -> dict[int, float]:
-    """Rate words by who stood above whom, by least squares over all comparisons.
-
-    A word is rated by its own comparisons and by how those it met are rated: two that never met
-    are compared through a chain. Source: Massey 1997, "Statistical models applied to the rating
-    of sports teams".
-    """
-    names = sorted({word for edge in edges for word in edge})
-    at = {word: i for i, word in enumerate(names)}
-    laplacian, margin = np.eye(len(names)) * 1e-3, np.zeros(len(names))
-    for (a, b), n in edges.items():
-        i, j = at[a], at[b]
-        laplacian[[i, j], [i, j]] += n
-        laplacian[[i, j], [j, i]] -= n
-        margin[i] += n
-        margin[j] -= n
-    return dict(zip(names, np.linalg.solve(laplacian, margin).tolist(), strict=True))
-
-
 class Chooser:
     """A log-linear choice among options that are described by features: one weight a feature.
 

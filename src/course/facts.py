@@ -128,7 +128,8 @@ def association(reader: Reader) -> Iterator[Answers]:
             yield one(f"goes with the {n_words} rarest words of the cue, {how}", held, texts)
 
 
-def known_answer(pairs: Pairs, cued: Cued, rare: np.ndarray, common: np.ndarray) -> tuple[Ids, float]:
+def known_answer(pairs: Pairs, cued: Cued, rare: np.ndarray, common: np.ndarray
+                 ) -> tuple[Ids, float]:  # fmt: skip
     """Return the known answer whose words all go best with some words, and how well."""
     answers = [a for a, _ in cued.answers.most_common(3000)]
     if not answers or not len(rare):
@@ -182,7 +183,7 @@ def asking_sentences(reader: Reader) -> np.ndarray:
 
 def strip(corpus: Corpus, sentence: list[int], barred: set[int], limit: float, once: bool
           ) -> list[list[int]]:  # fmt: skip
-    """Return the runs of words of a sentence that are neither barred, or barred once, nor common."""
+    """Return the runs of words of a sentence that are neither barred (or once) nor common."""
     runs: list[list[int]] = [[]]
     left = set(barred)
     for w in sentence:
@@ -211,6 +212,11 @@ def pick(corpus: Corpus, runs: list[list[int]], row: list[int], kind: Kind) -> l
     return [tuple(chain(*runs)), tuple(row[first:last]), tuple(likely), tuple(rare)]
 
 
+def first(votes: Counter[Ids]) -> Ids:
+    """Return what has most votes, or nothing."""
+    return votes.most_common(1)[0][0] if votes else ()
+
+
 def database(reader: Reader) -> Iterator[Answers]:
     """Find the sentence that is most like the cue, and answer with what else it says."""
     corpus, store, its_kinds = reader.corpus, Sentences(reader.corpus), kinds(reader)
@@ -232,20 +238,24 @@ def database(reader: Reader) -> Iterator[Answers]:
                                              strict=True):  # fmt: skip
                             vote[way] += 1
                 for column, vote in zip(texts, votes, strict=True):
-                    column.append(corpus.write(max(vote, key=lambda a: vote[a], default=())))
+                    column.append(corpus.write(first(vote)))
             for column, name in zip(texts, PICKS, strict=True):
-                column = [settle(t, a.candidates) for t, a in zip(column, reader.asked, strict=True)]
+                settled = [settle(t, a.candidates)
+                           for t, a in zip(column, reader.asked, strict=True)]  # fmt: skip
                 how = f"rarity to the power {power:.0f}, words in over {share:.1%} stripped"
                 how += ", pages with the cue left out" * telling + ", the cue's words once" * once
                 yield one(f"sentence most like the cue, new words, {name}; {how}",
-                          len(corpus.ids), column)  # fmt: skip
+                          len(corpus.ids), settled)  # fmt: skip
+
+
+Index = dict[int, tuple[list[Ids], dict[Ids, list[int]]]]
 
 
 def nearest_page(reader: Reader) -> Iterator[Answers]:
     """Answer as the page with the cue does that shares most with the prompt."""
     corpus = reader.corpus
     for n in (1, 2, 3):
-        index: dict[int, tuple[list[tuple[int, ...]], dict[Ids, list[int]]]] = {}
+        index: Index = {}
         for cued in reader.kinds:
             where: dict[Ids, list[int]] = {}
             for k, e in enumerate(cued.counted):
@@ -254,7 +264,7 @@ def nearest_page(reader: Reader) -> Iterator[Answers]:
             index[id(cued)] = ([tuple(e.answer) for e in cued.counted], where)
 
         def rule(words: list[int], start: int, cued: Cued, n: int = n,
-                 index: dict[int, tuple[list[Ids], dict[Ids, list[int]]]] = index) -> Sequence[int]:  # fmt: skip
+                 index: Index = index) -> Sequence[int]:  # fmt: skip
             answers, where = index[id(cued)]
             score = np.zeros(max(len(answers), 1))
             for gram in {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}:
@@ -277,7 +287,8 @@ def fitting_sentence(reader: Reader) -> Iterator[Answers]:
         ):
             own = [corpus.encode(c) for c in candidates]
             named = {w for row in own for w in row}
-            score = store.overlap([w for w in (words if whole else words[start:]) if w not in named])
+            text = words if whole else words[start:]
+            score = store.overlap([w for w in text if w not in named])
             best = []
             for row in own:
                 word = rarest(corpus, row)
@@ -287,5 +298,3 @@ def fitting_sentence(reader: Reader) -> Iterator[Answers]:
                 best.append((top, int((inside >= top - 1e-4).sum())))
             texts.append(candidates[max(range(len(best)), key=lambda i: best[i])])
         yield one(f"candidate in the sentence most like the {name}", len(corpus.ids), texts)
-
-

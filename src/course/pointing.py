@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from course.counts import Chooser, Corpus, Cue, Cued, Ids, Pairs, rarest, ratings, sentences
+from course.comparing import compare
+from course.counts import Chooser, Corpus, Cue, Cued, Ids, Pairs, rarest, sentences
 
 NOWHERE = -99.0
 GAP = "___"
@@ -93,7 +94,7 @@ class Features:
     def __init__(self, pages: Pages, budget: int) -> None:
         self.corpus, self.pages, self.budget = pages.corpus, pages, budget
         self.pairs = pages.pairs(budget // 2)
-        self.ratings: dict[int, dict[str, dict[int, float]]] = {}
+        self.ratings: dict[tuple[int, ...], dict[str, dict[int, float]]] = {}
         self.links: dict[int, dict[int, Counter[int]]] = {}
 
     @cached_property
@@ -133,10 +134,10 @@ class Features:
             table[f"number {k} from the start"] = [float(order[x] == k) for x in first]
             table[f"number {k} from the end"] = [float(reverse[x] == k) for x in last]
         for k in (0, 1, 2):
-            for name, span in ((f"sentence {k + 1}", spans[k : k + 1]),
-                               (f"sentence -{k + 1}", spans[len(spans) - 1 - k :][:1])):  # fmt: skip
+            back = spans[len(spans) - 1 - k :][:1]
+            for name, span in ((f"{k + 1}", spans[k : k + 1]), (f"-{k + 1}", back)):
                 inside = [sum(a <= i < b for a, b in span for i in p) for p in places]
-                table["in " + name] = [float(n) for n in inside]
+                table["in sentence " + name] = [float(n) for n in inside]
         return table
 
     def references(self, seen: Seen, cued: Cued) -> dict[str, int]:
@@ -163,18 +164,19 @@ class Features:
         return found
 
     def hops(self, body: list[int], place: int, options: set[int]) -> dict[str, int]:
-        """Go on from a place to the nearest other rare word, and to where that stands last."""
-        found = {}
+        """Go on from a place to another word that is named again, and to where that stands last."""
         last = {w: i for i, w in enumerate(body)}
-        for name, steps in (("before", range(place - 1, -1, -1)),
-                            ("after", range(place + 1, len(body)))):  # fmt: skip
-            for i in steps:
-                w = body[i]
-                if w not in options and w != body[place] and self.is_content(w):
-                    if body.count(w) > 1:
-                        found[f"the word named {name} the cue's"] = last[w]
-                        break
-        return found
+        named = [i for i, w in enumerate(body) if w not in options and w != body[place]
+                 and self.is_content(w) and body.count(w) > 1]  # fmt: skip
+        spans = sentences(body, self.corpus.ends)
+        inside = next((set(range(a, b)) for a, b in spans if a <= place < b), set[int]())
+        routes = {
+            "the name before the cue's": [i for i in named if i < place][-1:],
+            "the name behind the cue's": [i for i in named if i > place][:1],
+            "the first name beside the cue's": [i for i in named if i in inside][:1],
+            "the last name beside the cue's": [i for i in named if i in inside][-1:],
+        }
+        return {name: last[body[i]] for name, found in routes.items() for i in found}
 
     def is_content(self, word: int) -> bool:
         """Tell whether a word is not one of the commonest few."""
@@ -206,15 +208,18 @@ class Features:
         body = seen.words[: seen.start]
         spans = sentences(body, self.corpus.ends)
         inside = next(((a, b) for a, b in spans if a <= place < b), (0, 0))
-        after, before, near, same, distance = [], [], [], [], []
+        bags = [set(body[a:b]) for a, b in spans]
+        after, before, near, same, latest = [], [], [], [], []
         for c in seen.candidates:
             gaps = [i - place for i, w in enumerate(body) if w == c]
             after.append(-min((g for g in gaps if g > 0), default=-NOWHERE))
             before.append(-min((-g for g in gaps if g < 0), default=-NOWHERE))
             near.append(-min((abs(g) for g in gaps), default=-NOWHERE))
             same.append(float(any(inside[0] <= place + g < inside[1] for g in gaps)))
-            distance.append(float(gaps[-1]) if gaps else NOWHERE)
+            shared = [k for k, bag in enumerate(bags) if c in bag and body[place] in bag]
+            latest.append(float(shared[-1]) if shared else -1.0)
         return {
+            f"latest in a sentence with {name}": latest,
             f"nearest behind {name}": [float(x) for x in after],
             f"nearest before {name}": [float(x) for x in before],
             f"nearest to {name}": [float(x) for x in near],
@@ -254,40 +259,17 @@ class Features:
         return table | self.by_wins(seen, cued)
 
     def by_wins(self, seen: Seen, cued: Cued) -> dict[str, list[float]]:
-        """Rate the candidates by comparisons in sentences that share a word with the cue."""
+        """Rate the candidates by comparisons with other names."""
         tail = [w for w in dict.fromkeys(seen.words[seen.start :]) if w >= 0]
         tail = [w for w in tail if self.corpus.is_word[w] and w not in seen.candidates]
-        shared = sorted(tail, key=lambda w: -self.corpus.idf[w])[:2]
-        table = {}
-        for k, word in enumerate(shared):
-            for name, rated in self.rated(word, cued).items():
-                table[f"{name}, rare word {k + 1}"] = [rated.get(c, 0.0) for c in seen.candidates]
-        return table
-
-    def rated(self, word: int, cued: Cued) -> dict[str, dict[int, float]]:
-        """Rate names by which comes first in sentences that have a word, with its tables."""
-        key = hash((word, id(cued)))
+        tail = sorted((w for w in tail if w not in cued.names), key=lambda w: -self.corpus.idf[w])
+        key = (id(cued), *tail[:2])
         if key not in self.ratings:
-            self.ratings[key] = self._rate(word, cued)
-        return self.ratings[key]
-
-    def _rate(self, word: int, cued: Cued) -> dict[str, dict[int, float]]:
-        names = {w for w, _ in cued.names.most_common(min(1500, self.budget))}
-        edges = Counter[tuple[int, int]]()
-        numbers = np.unique(self.corpus.sentence_of[self.corpus.places([word])])
-        for number in numbers[:20_000].tolist():
-            met = [w for w in self.corpus.sentence(number) if w in names and w != word]
-            if len(set(met)) > 1:
-                edges[met[0], met[-1]] += met[0] != met[-1]
-        if len(edges) < 2:
-            return {}
-        wins, all_ = Counter[int](), Counter[int]()
-        for (a, b), n in edges.items():
-            wins[a] += n
-            all_[a] += n
-            all_[b] += n
-        share = {w: (wins[w] + 0.5) / (all_[w] + 1) - 0.5 for w in all_}
-        return {"share of wins": share, "rating by wins": ratings(edges)}
+            self.ratings[key] = compare(self.corpus, cued, tail, self.budget // 8)
+        return {
+            name: [rated.get(c, 0.0) for c in seen.candidates]
+            for name, rated in self.ratings[key].items()
+        }
 
 
 class Pointing:

@@ -18,9 +18,10 @@ from course.pointing import GAP, Answers, Asked, Pages, Pointing
 from course.writing import Reader, copying, one, settle, slot_by_slot, word_by_word
 
 CUES = (
-    Cue(1, 0, 1), Cue(1, 0, 2), Cue(1, 1, 1), Cue(1, 2, 1), Cue(2, 3, 2), Cue(2, 4, 2), Cue(2, 6, 2),
+    Cue(1, 0, 1), Cue(1, 0, 2), Cue(1, 1, 1), Cue(1, 2, 1),
+    Cue(2, 3, 2), Cue(2, 4, 2), Cue(2, 6, 2),
 )  # fmt: skip
-LIMIT = 0.03
+NEAR = 0.03
 
 
 class Item(NamedTuple):
@@ -29,16 +30,6 @@ class Item(NamedTuple):
     prompt: str
     answer: str
     candidates: tuple[str, ...] = ()
-
-
-class Found(NamedTuple):
-    """A rule with its scores and the numbers it holds."""
-
-    name: str
-    pair: float
-    item: float
-    n_numbers: int
-    answers: tuple[str, ...]
 
 
 # -- majority --------------------------------------------------------------------------------------
@@ -209,7 +200,7 @@ N_TRIED = 40  # examples on which the rule for a cue is chosen
 
 
 def with_choice(family: Family, reader: Reader) -> Iterator[Answers]:
-    """Add to the rules of a family the one that takes, for each cue, what its examples like best."""
+    """Add to the rules of a family the one that takes, for each cue, what suits its examples."""
     every = list(family(reader))
     yield from every
     if len(reader.kinds) == 1 or len(every) < 2 or reader.asked[0].candidates:
@@ -242,7 +233,7 @@ def readers(pages: Pages, asked: Sequence[Asked], budget: int) -> Iterator[Reade
             yield reader
 
 
-def rules(pages: Pages, asked: Sequence[Asked], budget: int) -> Iterator[tuple[str, Answers]]:
+def cheap_rules(pages: Pages, asked: Sequence[Asked], budget: int) -> Iterator[tuple[str, Answers]]:
     """Let every cheap rule answer, with every cue."""
     for reader in readers(pages, asked, budget):
         cue = tuple(reader.cue)
@@ -278,39 +269,81 @@ def score_pairs(scores: np.ndarray) -> np.ndarray:
     return np.minimum(scores[..., 0::2], scores[..., 1::2])
 
 
-def best_of(found: Iterator[tuple[str, Answers]], items: Sequence[Item], budget: int,
+class Found(NamedTuple):
+    """A rule with its scores, the numbers it holds, and its answers."""
+
+    name: str
+    pair: float
+    item: float
+    n_numbers: int
+    answers: tuple[str, ...]
+
+    @property
+    def merit(self) -> tuple[float, float, int]:
+        """Order rules: by pairs, then by items, then by how few numbers they hold."""
+        return self.pair, self.item, -self.n_numbers
+
+
+def best_of(answered: Iterator[tuple[str, Answers]], items: Sequence[Item], budget: int,
             paired: bool = True, score: Score = exact) -> list[Found]:  # fmt: skip
     """Score rules by their answers; return the best of each family, the best first."""
-    best: dict[str, Found] = {}
+    best: dict[tuple[str, bool], Found] = {}
     rows = np.arange(len(items))
-    for family, answers in found:
+    for family, answers in answered:
         if answers.n_numbers > budget:
             continue
-        width = max(map(len, answers.texts))
-        right = np.zeros((len(items), width))
-        for n, item in enumerate(items):
-            texts = answers.texts[n]
-            right[n, : len(texts)] = score(texts, [item.answer] * len(texts))
+        right = np.zeros((len(items), max(map(len, answers.texts))))
+        for row, texts, item in zip(right, answers.texts, items, strict=True):
+            row[: len(texts)] = score(texts, [item.answer] * len(texts))
         scores = right[rows, answers.picks]
-        item_score = scores.mean(1)
-        pair_score = score_pairs(scores).mean(1) if paired else item_score
-        order = np.lexsort([item_score, pair_score])
-        r = int(order[-1])
-        here = Found(
-            f"{family}: {answers.names[r]}", float(pair_score[r]), float(item_score[r]),
-            answers.n_numbers,
-            tuple(texts[p] for texts, p in zip(answers.texts, answers.picks[r], strict=True)),
-        )  # fmt: skip
-        key = family if answers.n_numbers else family + " without counts"
-        if key not in best or here[1:3] > best[key][1:3]:
+        by_item = scores.mean(1)
+        by_pair = score_pairs(scores).mean(1) if paired else by_item
+        r = int(np.lexsort([by_item, by_pair])[-1])
+        given = tuple(t[k] for t, k in zip(answers.texts, answers.picks[r], strict=True))
+        name = f"{family}: {answers.names[r]}"
+        here = Found(name, float(by_pair[r]), float(by_item[r]), answers.n_numbers, given)
+        key = family, answers.n_numbers > 0
+        if key not in best or here.merit > best[key].merit:
             best[key] = here
-    return sorted(best.values(), key=lambda f: (-f.pair, -f.item, f.n_numbers))
+    return sorted(best.values(), key=lambda found: found.merit, reverse=True)
 
 
-def search(pages: Pages, items: Sequence[Item], budget: int, paired: bool = True,
-           score: Score = exact) -> tuple[list[Found], list[Found]]:  # fmt: skip
-    """Return the cheap rules and the databases, each family's best, the best first."""
+def search_cheap(pages: Pages, items: Sequence[Item], budget: int, paired: bool = True,
+                 score: Score = exact) -> list[Found]:  # fmt: skip
+    """Return the best cheap rule of each family, the best first."""
     asked = [Asked(item.prompt, item.candidates) for item in items]
-    cheap = best_of(rules(pages, asked, budget), items, budget, paired, score)
-    kept = best_of(databases(pages, asked), items, 2**62, paired, score)
-    return cheap, kept
+    return best_of(cheap_rules(pages, asked, budget), items, budget, paired, score)
+
+
+def search_databases(pages: Pages, items: Sequence[Item], paired: bool = True,
+                     score: Score = exact) -> list[Found]:  # fmt: skip
+    """Return the best rule of each family that keeps all pages, the best first."""
+    asked = [Asked(item.prompt, item.candidates) for item in items]
+    return best_of(databases(pages, asked), items, 2**62, paired, score)
+
+
+def simplest(found: Sequence[Found]) -> Found:
+    """Return the rule with the fewest numbers of those that are nearly the best."""
+    near = [rule for rule in found if rule.pair >= found[0].pair - NEAR]
+    return min(near, key=lambda rule: (rule.n_numbers, -rule.pair))
+
+
+HEAD = "| task | line | pair | item | numbers | rule |\n|---|---|---|---|---|---|"
+
+
+def report(task: str, pages: Pages, items: Sequence[Item], budgets: Sequence[int],
+           paired: bool = True) -> Iterator[str]:  # fmt: skip
+    """Search the rules of a task; write a row for each budget, the simplest, and the database."""
+
+    def row(line: str, rule: Found) -> str:
+        pair = f"{rule.pair:.3f}" if paired else "-"
+        return f"| {task} | {line} | {pair} | {rule.item:.3f} | {rule.n_numbers:,} | {rule.name} |"
+
+    for budget in sorted(budgets, reverse=True):
+        found = search_cheap(pages, items, budget, paired)
+        yield row(f"at most {budget:,} numbers", found[0])
+        if simplest(found) != found[0]:
+            yield row(f"fewest within {NEAR}", simplest(found))
+        if found[0].n_numbers <= min(budgets):
+            break  # the smaller budgets can hold it too
+    yield row("database", search_databases(pages, items, paired)[0])

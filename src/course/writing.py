@@ -223,6 +223,7 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
     }
     for name, choose in choices.items():
         for how in ("slot by slot", "in order"):
+
             def rule(words: list[int], start: int, cued: Cued, choose: Callable[..., int] = choose,
                      how: str = how) -> Sequence[int]:  # fmt: skip
                 form, body = forms[id(cued)], words[:start] or words
@@ -242,6 +243,7 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
 # -- word by word ----------------------------------------------------------------------------------
 
 
+Orders = dict[tuple[int, ...], tuple[int, ...]]
 DEPENDS: dict[str, set[tuple[object, ...]]] = {"alone": {()}, "by length": {(), ("length",)}}
 
 
@@ -295,7 +297,7 @@ class Dictionary:
             yield word, nth, "with", other
 
     def _align(self) -> list[list[int]]:
-        """Find for each word of a target the word it comes from (IBM model 1, Brown et al. 1993)."""
+        """Find the source of each word of a target: IBM model 1 (Brown et al. 1993)."""
         v = len(self.corpus.words) + 1
         rows = [(k, s, t) for k, (source, target) in enumerate(self.rows)
                 for t in range(len(target)) for s in range(len(source))]  # fmt: skip
@@ -324,7 +326,7 @@ class Dictionary:
         """Mask all words of a source but the commonest few."""
         return tuple(w if w in kept else -1 for w in source)
 
-    def orders(self, n_kept: int) -> dict[tuple[int, ...], tuple[int, ...]]:
+    def orders(self, n_kept: int) -> Orders:
         """Count which order of translation is commonest for each form of a source."""
         kept = self.commonest(n_kept)
         counts: dict[tuple[int, ...], Counter[tuple[int, ...]]] = {}
@@ -366,9 +368,10 @@ def word_by_word(reader: Reader) -> Iterator[Answers]:
         plain = {key: book.orders(0) for key, book in books.items()}
         kept = {key: book.commonest(n_kept) for key, book in books.items()}
         for how in ("alone", "by length", "by its surest neighbour"):
+
             def rule(words: list[int], start: int, cued: Cued, how: str = how,
-                     orders: dict[int, dict[tuple[int, ...], tuple[int, ...]]] = orders,
-                     plain: dict[int, dict[tuple[int, ...], tuple[int, ...]]] = plain,
+                     orders: dict[int, Orders] = orders,
+                     plain: dict[int, Orders] = plain,
                      kept: dict[int, frozenset[int]] = kept) -> Sequence[int]:  # fmt: skip
                 key, book = id(cued), books[id(cued)]
                 source = book.source(words, start)
@@ -386,7 +389,7 @@ def word_by_word(reader: Reader) -> Iterator[Answers]:
             )  # fmt: skip
 
 
-def count_numbers(books: list[Dictionary], orders: dict[int, dict[tuple[int, ...], tuple[int, ...]]],
+def count_numbers(books: list[Dictionary], orders: dict[int, Orders],
                   how: str) -> int:  # fmt: skip
     """Return how many numbers dictionaries and orders hold."""
     held = sum(
@@ -395,4 +398,5 @@ def count_numbers(books: list[Dictionary], orders: dict[int, dict[tuple[int, ...
         for key, count in book.context.items()
         if key[2:3] in DEPENDS.get(how, {key[2:3]})
     )
-    return held + sum(len(shape) + len(o) for table in orders.values() for shape, o in table.items())
+    every = (row for table in orders.values() for row in table.items())
+    return held + sum(len(shape) + len(order) for shape, order in every)
