@@ -6,13 +6,12 @@ or smallest, and a second feature decides between equals.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.comparing import compare
-from course.counts import Chooser, Corpus, Cue, Cued, Ids, Pairs, rarest, sentences
+from course.rules.comparing import compare
+from course.rules.counts import Chooser, Corpus, Cue, Cued, Ids, Pairs, rarest, sentences
 
 NOWHERE = -99.0
 GAP = "___"
@@ -42,6 +41,7 @@ class Pages:
         self.corpus = Corpus(texts)
         self._cued: dict[tuple[Cue, tuple[Ids, Ids]], Cued] = {}
         self._pairs: dict[int, Pairs] = {}
+        self.kinds: dict[int, Any] = {}  # what a cue's answers are like: see facts
 
     def cued(self, cue: Cue, words: Sequence[int]) -> Cued:
         """Return what pages with a prompt's cue say; with a shorter cue if they are few."""
@@ -53,6 +53,13 @@ class Pages:
             if (found := self._cued[shorter, key]).n_examples >= 20 or n_first == 0:
                 return found
         raise AssertionError("a cue has at least no first word")
+
+    def ending(self, cued: Cued) -> Cued:
+        """Return what the pages say that have a cue's last words only."""
+        cue, key = cued.cue._replace(n_first=0), ((), cued.key[1])
+        if (cue, key) not in self._cued:
+            self._cued[cue, key] = Cued(self.corpus, cue, key)
+        return self._cued[cue, key]
 
     def pairs(self, budget: int) -> Pairs:
         """Return the table of words in one sentence that holds at most so many numbers."""
@@ -97,12 +104,6 @@ class Features:
         self.ratings: dict[tuple[int, ...], dict[str, dict[int, float]]] = {}
         self.links: dict[int, dict[int, Counter[int]]] = {}
 
-    @cached_property
-    def common(self) -> int:
-        """Return how often a word must occur to be one of the commonest, about one in 150."""
-        n = np.sort(self.corpus.n)[::-1]
-        return int(n[min(len(n) - 1, 20 + len(n) // 150)])
-
     def table(self, seen: Seen, cued: Cued) -> dict[str, list[float]]:
         """Compute all features of a prompt's candidates."""
         table = self.by_place(seen)
@@ -146,7 +147,8 @@ class Features:
         body, tail = words[:start], words[start:]
         last = {w: i for i, w in enumerate(body)}
         options = set(seen.candidates)
-        content = [w for w in dict.fromkeys(tail) if self.is_content(w) and w not in options]
+        content = [w for w in dict.fromkeys(tail) if w not in options and cued.varies(w, True)
+                   and (w < 0 or self.corpus.is_word[w])]  # fmt: skip
         shared = [w for w in content if w in last]
         by_rarity = sorted(shared, key=lambda w: -self.corpus.rarity(w))
         found = {}
@@ -160,14 +162,18 @@ class Features:
             if (place := self.linked(w, body, cued)) is not None:
                 found["the word that goes with the cue's"] = place
         if by_rarity:
-            found |= self.hops(body, last[by_rarity[0]], options)
+            found |= self.hops(body, last[by_rarity[0]], options, cued)
         return found
 
-    def hops(self, body: list[int], place: int, options: set[int]) -> dict[str, int]:
+    def hops(self, body: list[int], place: int, options: set[int], cued: Cued
+             ) -> dict[str, int]:  # fmt: skip
         """Go on from a place to another word that is named again, and to where that stands last."""
         last = {w: i for i, w in enumerate(body)}
-        named = [i for i, w in enumerate(body) if w not in options and w != body[place]
-                 and self.is_content(w) and body.count(w) > 1]  # fmt: skip
+        others = self.others(cued)
+        named = [i for i, w in enumerate(body) if w in others and w not in options
+                 and w != body[place]]  # fmt: skip
+        named = named or [i for i, w in enumerate(body) if w not in options and w != body[place]
+                          and body.count(w) > 1 and cued.varies(w, False)]  # fmt: skip
         spans = sentences(body, self.corpus.ends)
         inside = next((set(range(a, b)) for a, b in spans if a <= place < b), set[int]())
         routes = {
@@ -178,9 +184,9 @@ class Features:
         }
         return {name: last[body[i]] for name, found in routes.items() for i in found}
 
-    def is_content(self, word: int) -> bool:
-        """Tell whether a word is not one of the commonest few."""
-        return word < 0 or bool(self.corpus.is_word[word] and self.corpus.n[word] < self.common)
+    def others(self, cued: Cued) -> set[int]:
+        """Return the words that answered other cues with the same end, but not this one."""
+        return self.pages.ending(cued).names.keys() - cued.names.keys()
 
     def linked(self, word: int, body: list[int], cued: Cued) -> int | None:
         """Find the word of a prompt that goes with a word of its cue, by counting on examples."""
@@ -199,7 +205,7 @@ class Features:
         for e in cued.counted[:6000]:
             body = set(e.prompt[: e.start])
             for w in set(e.prompt[e.start :]):
-                if w not in body and self.is_content(w):
+                if w not in body and cued.varies(w, True):
                     links.setdefault(w, Counter()).update(body)
         return links
 
@@ -262,10 +268,13 @@ class Features:
         """Rate the candidates by comparisons with other names."""
         tail = [w for w in dict.fromkeys(seen.words[seen.start :]) if w >= 0]
         tail = [w for w in tail if self.corpus.is_word[w] and w not in seen.candidates]
-        tail = sorted((w for w in tail if w not in cued.names), key=lambda w: -self.corpus.idf[w])
+        general = self.pages.ending(cued)
+        tail = sorted(
+            (w for w in tail if w not in general.names), key=lambda w: -self.corpus.idf[w]
+        )
         key = (id(cued), *tail[:2])
         if key not in self.ratings:
-            self.ratings[key] = compare(self.corpus, cued, tail, self.budget // 8)
+            self.ratings[key] = compare(self.corpus, cued, general.names, tail, self.budget // 8)
         return {
             name: [rated.get(c, 0.0) for c in seen.candidates]
             for name, rated in self.ratings[key].items()
@@ -304,11 +313,13 @@ class Pointing:
         sizes = self.sizes(seen)
         free = frozenset() if asked[0].candidates else frozenset({"names"})
         needs = [tables_of(name) | free for name in signed]
+        for name, need, alone in zip(signed, needs, ranks.argmax(2), strict=True):
+            yield Answers([name], sum(sizes[table] for table in need), texts, alone[None])
         for i, first in enumerate(signed):
             score = ranks[i] * 32 + ranks
             score[:, ranks[0] < 0] = -1
             picks = score.argmax(2)
-            for need in set(needs):
+            for need in dict.fromkeys(needs):
                 group = [j for j, other in enumerate(needs) if other == need]
                 held = sum(sizes[table] for table in needs[i] | need)
                 labels = [f"{first}, then {signed[j]}" for j in group]

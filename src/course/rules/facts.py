@@ -9,9 +9,9 @@ from itertools import chain, product
 
 import numpy as np
 
-from course.counts import Corpus, Cued, Ids, Pairs, rarest
-from course.pointing import Answers
-from course.writing import Reader, one, settle
+from course.rules.counts import Corpus, Cued, Ids, Pairs, rarest
+from course.rules.pointing import Answers
+from course.rules.writing import Reader, one, settle
 
 AROUND = (-2, -1, 1, 2)
 
@@ -45,7 +45,7 @@ class Kind:
 def kinds(reader: Reader) -> dict[int, Kind]:
     """Count, for each cue of a task, what its answers are like."""
     last = {id(c): words for c, words in zip(reader.cued, reader.words, strict=True)}
-    store = reader.pages.__dict__.setdefault("kinds", {})
+    store = reader.pages.kinds
     for cued in reader.kinds:
         if id(cued) not in store:
             key_last = tuple(last[id(cued)][-reader.cue.n_last :])

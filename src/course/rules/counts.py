@@ -183,7 +183,7 @@ class Cued:
     def __init__(self, corpus: Corpus, cue: Cue, key: tuple[Ids, Ids]) -> None:
         places = find_cue(corpus, cue, key)
         last = max(1, int(0.1 * len(places)))  # weights are learned where nothing is counted
-        self.corpus, self.cue, self.n_examples = corpus, cue, len(places)
+        self.corpus, self.cue, self.key, self.n_examples = corpus, cue, key, len(places)
         self.counted = list(self._read(spread(places[:-last], self.N_COUNTED)))
         self.learned = list(self._read(spread(places[-2 * last :], self.N_LEARNED)))
         self.answers = Counter(tuple(e.answer) for e in self.counted)
@@ -200,6 +200,20 @@ class Cued:
             if answer:
                 start = self.cue.start(prompt, self.corpus.ends)
                 yield Example(prompt, start, answer, int(self.corpus.page_of[place]))
+
+    @cached_property
+    def _shares(self) -> tuple[Counter[int], Counter[int], int]:
+        """Count in how many examples a word stands before the cue, and in it."""
+        body, tail = Counter[int](), Counter[int]()
+        for e in self.counted[: self.N_LEARNED]:
+            body.update(set(e.prompt[: e.start]))
+            tail.update(set(e.prompt[e.start :]))
+        return body, tail, max(len(self.counted[: self.N_LEARNED]), 1)
+
+    def varies(self, word: int, in_cue: bool) -> bool:
+        """Tell whether a word of the cue, or of what is before it, differs between examples."""
+        body, tail, n = self._shares
+        return (tail if in_cue else body)[word] < 0.3 * n
 
     @cached_property
     def slots(self) -> list[Counter[int]]:

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 
-from course.counts import Corpus, Cued
+from course.rules.counts import Corpus, Cued
 
 Edges = Counter[tuple[int, int]]
 N_FORMS, N_LEAST, AGREE = 40, 20, 0.3
@@ -83,14 +83,14 @@ def agreement(edges: Edges, rated: dict[int, float]) -> float:
     return float(sum(sign * n for sign, n in known) / total) if total else 0.0
 
 
-def compare(corpus: Corpus, cued: Cued, words: list[int], budget: int
+def compare(corpus: Corpus, cued: Cued, answers: Counter[int], words: list[int], budget: int
             ) -> dict[str, dict[int, float]]:  # fmt: skip
-    """Rate the names that answer a cue, from its examples and from sentences of every form.
+    """Rate the names that answer such cues, from examples and from sentences of every form.
 
-    words: the cue's, the rarest first; the forms that have the first of them show the direction
-    where examples do not.
+    answers: the words that ever answered a cue with this end. words: those of the cue, the rarest
+    first; the forms that have the first of them show the direction where examples do not.
     """
-    names = {w for w, _ in cued.names.most_common(min(1500, budget)) if w not in words}
+    names = {w for w, _ in answers.most_common(min(1500, budget)) if w not in words}
     every = forms(corpus, names)
     edges = example_edges(cued, names)
     tables = {"share of wins in examples": shares(edges)} if edges else {}

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from course.counts import Chooser, Corpus, Cue, Cued, sentences
-from course.pointing import GAP, Answers, Asked, Pages
+from course.rules.counts import Chooser, Corpus, Cue, Cued, sentences
+from course.rules.pointing import GAP, Answers, Asked, Pages
 
 N_EXAMPLES = 6000
 
@@ -59,13 +59,13 @@ def copying(reader: Reader) -> Iterator[Answers]:
     """Copy what stands at a fixed place of the prompt, or behind the cue's last words before."""
     ends = reader.corpus.ends
 
-    def behind(n: int) -> Callable[[list[int], int, Cued], Sequence[int]]:
+    def behind(n: int, whole: bool) -> Callable[[list[int], int, Cued], Sequence[int]]:
         def rule(words: list[int], start: int, cued: Cued) -> Sequence[int]:
             for i in range(len(words) - n - 1, -1, -1):
                 if words[i : i + n] == words[-n:]:
                     rest = words[i + n :]
                     stop = next((k for k, w in enumerate(rest) if w in ends), len(rest))
-                    return rest[: max(stop, 1)]
+                    return rest[: max(stop if whole else min(stop, len(cued.slots)), 1)]
             return []
 
         return rule
@@ -81,7 +81,9 @@ def copying(reader: Reader) -> Iterator[Answers]:
         return rule
 
     for n in (1, 2, 3):
-        yield reader.answer(f"what followed the last {n} words before", 0, behind(n))
+        yield reader.answer(f"what followed the last {n} words before", 0, behind(n, True))
+        name = f"what followed the last {n} words before, as long as answers are"
+        yield reader.answer(name, len(reader.kinds), behind(n, False))
     for k in (0, 1, 2, -1, -2, -3):
         for j in (0, 1, 2, 3, -1, -2, -3, -4):
             yield reader.answer(f"word {j} of sentence {k}", 0, at(k, j))
