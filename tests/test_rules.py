@@ -10,7 +10,7 @@ import pytest
 from course import models, rules
 from course.__main__ import main
 from course.rules import Asked, Item, Pages
-from course.rules.comparing import compare, ratings, shares
+from course.rules.comparing import compare, forms, ratings, shares
 from course.rules.counts import Corpus, Cue, Cued, Pairs, find_cue, sentence_starts, split
 from course.rules.following import NGrams
 from course.rules.search import best_of, score_pairs
@@ -203,10 +203,9 @@ def test_far_apart_things_are_compared_through_a_chain():
 
 def test_sentences_of_every_form_are_compared_whichever_name_comes_first():
     pages, items = towers()
-    words = pages.corpus.encode(items[0].prompt)
-    cued = pages.cued(Cue(2, 6, 2), words)
-    names, tail = pages.ending(cued).names, pages.corpus.encode("taller Which is")
-    tables = compare(pages.corpus, cued, names, tail, BUDGET)
+    cued = pages.read(items[0].prompt, Cue(2, 6, 2)).cued
+    names, tail = set(pages.ending(cued).names), pages.corpus.encode("taller")
+    tables = compare(cued, names, forms(pages.corpus, names), tail)
 
     def right(table, k):
         numbers = [pages.corpus.number[word] for word in items[k].candidates]
@@ -398,11 +397,22 @@ def test_pairs_are_counted_in_order_within_a_sentence():
 def test_cues_are_found_by_their_first_and_last_words():
     corpus = Corpus(["Q: Who is it?\nA: I", "Q: What is it?\nA: a hat", "Who? A: no"])
     words = corpus.encode("Q: Who is that?\nA:")
-    cue = Cue(2, 3, 2)
-    found = Cued(corpus, cue, cue.key(words, corpus.ends))
-    assert found.n_examples == 1 and len(find_cue(corpus, cue, cue.key(words, corpus.ends))) == 1
-    everything = Cue(1, 0, 2)
-    assert Cued(corpus, everything, everything.key(words, corpus.ends)).n_examples == 3
+    for cue, n in ((Cue(2, 3, 2), 1), (Cue(2, 2, 2), 2), (Cue(1, 0, 2), 3)):
+        key = next(cue.keys(words, len(words), corpus.ends))
+        assert Cued(corpus, cue, key).n_examples == n == len(find_cue(corpus, cue, key)[0])
+
+
+def test_a_gap_is_filled_as_pages_fill_it():
+    corpus = Corpus(["It is cold. The hat is big.", "The old hat is big!", "The hat was big."])
+    words = corpus.encode("It is cold. The is big.")
+    cue, gap = Cue(1, 1, 1), 5
+    keys = list(cue.keys(words, gap, corpus.ends))
+    assert [len(key.after) for key in keys] == [2, 2, 1, 1]
+    cued = Cued(corpus, cue, keys[0])
+    examples = cued.counted + cued.learned
+    assert [corpus.write(e.answer) for e in examples] == ["hat", "old hat"]
+    assert corpus.write(examples[0].prompt) == "It is cold . The is big ."
+    assert examples[0].start == 4
 
 
 def test_a_written_answer_settles_on_the_candidate_it_names():

@@ -83,15 +83,13 @@ def agreement(edges: Edges, rated: dict[int, float]) -> float:
     return float(sum(sign * n for sign, n in known) / total) if total else 0.0
 
 
-def compare(corpus: Corpus, cued: Cued, answers: Counter[int], words: list[int], budget: int
+def compare(cued: Cued, names: set[int], every: dict[tuple[int, ...], Edges], words: list[int]
             ) -> dict[str, dict[int, float]]:  # fmt: skip
     """Rate the names that answer such cues, from examples and from sentences of every form.
 
-    answers: the words that ever answered a cue with this end. words: those of the cue, the rarest
-    first; the forms that have the first of them show the direction where examples do not.
+    words: those of the cue that some form has, the rarest first; such forms show the direction
+    where examples do not.
     """
-    names = {w for w, _ in answers.most_common(min(1500, budget)) if w not in words}
-    every = forms(corpus, names)
     edges = example_edges(cued, names)
     tables = {"share of wins in examples": shares(edges)} if edges else {}
     for k, word in enumerate(words[:2]):

@@ -136,10 +136,22 @@ class Cue(NamedTuple):
         """Return where the cue's part of a prompt starts."""
         return sentences(words, ends)[-self.n_sentences :][0][0]
 
-    def key(self, words: Sequence[int], ends: frozenset[int]) -> tuple[Ids, Ids]:
-        """Return the words of a prompt that are looked up."""
-        part = words[self.start(words, ends) :]
-        return tuple(part[: self.n_first]), tuple(part[-self.n_last :])
+    def keys(self, words: Sequence[int], gap: int, ends: frozenset[int]) -> Iterator["Key"]:
+        """List the words of a prompt to look up, from what is particular to what is common."""
+        part = words[self.start(words[:gap], ends) : gap]
+        rest = words[gap:]
+        stop = next((i for i, word in enumerate(rest) if word in ends), len(rest))
+        for n_after in dict.fromkeys(min(n, stop) for n in (stop, 3, 1)):
+            for n_first in range(self.n_first, -1, -1):
+                yield Key(tuple(part[:n_first]), tuple(part[-self.n_last :]), tuple(rest[:n_after]))
+
+
+class Key(NamedTuple):
+    """Words that are looked up in the pages: at the start and the end of a part, and behind it."""
+
+    first: Ids
+    last: Ids
+    after: Ids = ()
 
 
 class Example(NamedTuple):
@@ -148,19 +160,29 @@ class Example(NamedTuple):
     prompt: list[int]
     start: int
     answer: list[int]
-    page: int
 
 
-def find_cue(corpus: Corpus, cue: Cue, key: tuple[Ids, Ids]) -> np.ndarray:
-    """Return the places in the pages where a cue's last word stands: (K,)."""
-    first, last = key
-    places = corpus.places(last)
+def find_cue(corpus: Corpus, cue: Cue, key: Key) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a cue's last word stands, and how long a gap behind it is: (K,), (K,).
+
+    A gap of up to three words is filled in the pages; without one its length is 0.
+    """
+    places = corpus.places(key.last)
     begin = np.maximum(corpus.sentence_of[places] - (cue.n_sentences - 1), 0)
     starts = np.maximum(corpus.starts[begin], corpus.page_start[corpus.page_of[places]])
-    fits = starts + len(first) <= places - len(last) + 1
-    for i, word in enumerate(first):
+    fits = starts + len(key.first) <= places + 1
+    for i, word in enumerate(key.first):
         fits &= corpus.ids[np.minimum(starts + i, len(corpus.ids) - 1)] == word
-    return places[fits]
+    places = places[fits]
+    lengths = np.zeros(len(places), int)
+    if key.after:
+        for n in (3, 2, 1):
+            at = np.minimum(
+                places[:, None] + 1 + n + np.arange(len(key.after)), len(corpus.ids) - 1
+            )
+            lengths[(corpus.ids[at] == key.after).all(1)] = n
+        places, lengths = places[lengths > 0], lengths[lengths > 0]
+    return places, lengths
 
 
 def continuation(corpus: Corpus, place: int) -> list[int]:
@@ -180,12 +202,12 @@ class Cued:
 
     N_COUNTED, N_LEARNED = 20_000, 1_500
 
-    def __init__(self, corpus: Corpus, cue: Cue, key: tuple[Ids, Ids]) -> None:
-        places = find_cue(corpus, cue, key)
-        last = max(1, int(0.1 * len(places)))  # weights are learned where nothing is counted
-        self.corpus, self.cue, self.key, self.n_examples = corpus, cue, key, len(places)
-        self.counted = list(self._read(spread(places[:-last], self.N_COUNTED)))
-        self.learned = list(self._read(spread(places[-2 * last :], self.N_LEARNED)))
+    def __init__(self, corpus: Corpus, cue: Cue, key: Key) -> None:
+        found = np.stack(find_cue(corpus, cue, key), 1)
+        last = len(found) // 5  # weights are learned where nothing is counted
+        self.corpus, self.cue, self.key, self.n_examples = corpus, cue, key, len(found)
+        self.counted = list(self._read(spread(found[: len(found) - last], self.N_COUNTED)))
+        self.learned = list(self._read(spread(found[len(found) - last :], self.N_LEARNED)))
         self.answers = Counter(tuple(e.answer) for e in self.counted)
         self.names = Counter[int]()  # the telling word of an answer
         self.spoken: dict[int, Counter[Ids]] = {}  # the answers that a word tells
@@ -194,12 +216,19 @@ class Cued:
                 self.names[word] += n
                 self.spoken.setdefault(word, Counter())[answer] += n
 
-    def _read(self, places: np.ndarray) -> Iterator[Example]:
-        for place in places.tolist():
-            prompt, answer = self.corpus.page_words(place), continuation(self.corpus, place)
+    def _read(self, found: np.ndarray) -> Iterator[Example]:
+        corpus = self.corpus
+        for place, length in found.tolist():
+            prompt = corpus.page_words(place)
+            start = self.cue.start(prompt, corpus.ends)
+            if length:
+                answer = corpus.ids[place + 1 : place + 1 + length].tolist()
+                stop = corpus.starts[corpus.sentence_of[place] + 1 :][:1]
+                prompt += corpus.ids[place + 1 + length : (*stop, len(corpus.ids))[0]].tolist()
+            else:
+                answer = continuation(corpus, place)
             if answer:
-                start = self.cue.start(prompt, self.corpus.ends)
-                yield Example(prompt, start, answer, int(self.corpus.page_of[place]))
+                yield Example(prompt, start, answer)
 
     @cached_property
     def _shares(self) -> tuple[Counter[int], Counter[int], int]:

@@ -19,13 +19,13 @@ AROUND = (-2, -1, 1, 2)
 class Kind:
     """Which words are of the kind that answers a cue: such words, and what stands around them."""
 
-    def __init__(self, corpus: Corpus, cued: Cued, key_last: Ids) -> None:
+    def __init__(self, corpus: Corpus, cued: Cued) -> None:
         names = np.zeros(len(corpus.words), bool)
         names[[w for w in cued.names if w >= 0]] = True
         ids, v = corpus.ids, len(corpus.words)
         told = np.zeros(len(ids), bool)  # behind the cue itself
         for n in range(1, 6):
-            behind = corpus.places(key_last) + n
+            behind = corpus.places(cued.key.last) + n
             told[behind[behind < len(ids)]] = True
         its = names[ids] & ~told
         self.score = np.zeros(v)
@@ -44,12 +44,10 @@ class Kind:
 
 def kinds(reader: Reader) -> dict[int, Kind]:
     """Count, for each cue of a task, what its answers are like."""
-    last = {id(c): words for c, words in zip(reader.cued, reader.words, strict=True)}
     store = reader.pages.kinds
     for cued in reader.kinds:
         if id(cued) not in store:
-            key_last = tuple(last[id(cued)][-reader.cue.n_last :])
-            store[id(cued)] = Kind(reader.corpus, cued, key_last)
+            store[id(cued)] = Kind(reader.corpus, cued)
     return {id(cued): store[id(cued)] for cued in reader.kinds}
 
 
@@ -146,7 +144,7 @@ def known_answer(pairs: Pairs, cued: Cued, rare: np.ndarray, common: np.ndarray
 class Sentences:
     """All sentences of the pages, to be found by the rare words that they share with a prompt."""
 
-    N_BEST = 40
+    N_BEST = 25
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -176,7 +174,7 @@ def asking_sentences(reader: Reader) -> np.ndarray:
     """Return the sentences of pages on which the cue stands: they ask more than they tell."""
     corpus = reader.corpus
     pages = np.zeros(int(corpus.page_of[-1]) + 1, bool)
-    for words in {tuple(words[-reader.cue.n_last :]) for words in reader.words}:
+    for words in {cued.key.last for cued in reader.kinds}:
         pages[corpus.page_of[corpus.places(words)]] = True
     return np.flatnonzero(pages[corpus.page_of[corpus.starts]])
 

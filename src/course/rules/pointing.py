@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.rules.comparing import compare
-from course.rules.counts import Chooser, Corpus, Cue, Cued, Ids, Pairs, rarest, sentences
+from course.rules.comparing import Edges, compare, forms
+from course.rules.counts import Chooser, Corpus, Cue, Cued, Key, Pairs, rarest, sentences, split
 
 NOWHERE = -99.0
 GAP = "___"
@@ -39,33 +39,46 @@ class Pages:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.corpus = Corpus(texts)
-        self._cued: dict[tuple[Cue, tuple[Ids, Ids]], Cued] = {}
+        self._cued: dict[tuple[Cue, Key], Cued] = {}
         self._pairs: dict[int, Pairs] = {}
         self.kinds: dict[int, Any] = {}  # what a cue's answers are like: see facts
 
-    def cued(self, cue: Cue, words: Sequence[int]) -> Cued:
-        """Return what pages with a prompt's cue say; with a shorter cue if they are few."""
-        for n_first in range(cue.n_first, -1, -1):
-            shorter = cue._replace(n_first=n_first)
-            key = shorter.key(words, self.corpus.ends)
-            if (shorter, key) not in self._cued:
-                self._cued[shorter, key] = Cued(self.corpus, shorter, key)
-            if (found := self._cued[shorter, key]).n_examples >= 20 or n_first == 0:
-                return found
-        raise AssertionError("a cue has at least no first word")
+    def read(self, prompt: str, cue: Cue) -> "Read":
+        """Number a prompt's words, and find what the pages with its cue say: 20 of them at least.
 
-    def ending(self, cued: Cued) -> Cued:
-        """Return what the pages say that have a cue's last words only."""
-        cue, key = cued.cue._replace(n_first=0), ((), cued.key[1])
+        If pages with all words of the cue are fewer, a shorter one is looked up.
+        """
+        before, _, after = prompt.partition(GAP)
+        words, gap = self.corpus.encode(f"{before} {after}"), len(split(before))
+        for key in cue.keys(words, gap, self.corpus.ends):
+            cued = self.cued(cue, key)
+            if cued.n_examples >= 20:
+                break
+        return Read(words, cue.start(words[:gap], self.corpus.ends), cued)
+
+    def cued(self, cue: Cue, key: Key) -> Cued:
+        """Return what the pages say that have a cue's words."""
         if (cue, key) not in self._cued:
             self._cued[cue, key] = Cued(self.corpus, cue, key)
         return self._cued[cue, key]
+
+    def ending(self, cued: Cued) -> Cued:
+        """Return what the pages say that have only the words around the answer in common."""
+        return self.cued(cued.cue, Key((), cued.key.last, cued.key.after[:1]))
 
     def pairs(self, budget: int) -> Pairs:
         """Return the table of words in one sentence that holds at most so many numbers."""
         if budget not in self._pairs:
             self._pairs[budget] = Pairs(self.corpus, budget)
         return self._pairs[budget]
+
+
+class Read(NamedTuple):
+    """A prompt in numbers, where its cue starts, and what the pages with the cue say."""
+
+    words: list[int]
+    start: int
+    cued: Cued
 
 
 class Seen(NamedTuple):
@@ -102,6 +115,7 @@ class Features:
         self.corpus, self.pages, self.budget = pages.corpus, pages, budget
         self.pairs = pages.pairs(budget // 2)
         self.ratings: dict[tuple[int, ...], dict[str, dict[int, float]]] = {}
+        self.forms: dict[int, tuple[set[int], dict[tuple[int, ...], Edges]]] = {}
         self.links: dict[int, dict[int, Counter[int]]] = {}
 
     def table(self, seen: Seen, cued: Cued) -> dict[str, list[float]]:
@@ -269,12 +283,15 @@ class Features:
         tail = [w for w in dict.fromkeys(seen.words[seen.start :]) if w >= 0]
         tail = [w for w in tail if self.corpus.is_word[w] and w not in seen.candidates]
         general = self.pages.ending(cued)
-        tail = sorted(
-            (w for w in tail if w not in general.names), key=lambda w: -self.corpus.idf[w]
-        )
-        key = (id(cued), *tail[:2])
+        if id(general) not in self.forms:
+            names = {w for w, _ in general.names.most_common(min(600, self.budget // 8))}
+            self.forms[id(general)] = names, forms(self.corpus, names)
+        names, every = self.forms[id(general)]
+        spoken = set().union(*every)  # a word that no comparison has says nothing about direction
+        tail = sorted((w for w in tail if w in spoken), key=lambda w: -self.corpus.idf[w])[:2]
+        key = (id(cued), *tail)
         if key not in self.ratings:
-            self.ratings[key] = compare(self.corpus, cued, general.names, tail, self.budget // 8)
+            self.ratings[key] = compare(cued, names, every, tail)
         return {
             name: [rated.get(c, 0.0) for c in seen.candidates]
             for name, rated in self.ratings[key].items()
@@ -292,8 +309,7 @@ class Pointing:
     def see(self, asked: Asked) -> tuple[Seen, Cued, list[str]]:
         """Read a prompt; take as candidates what is offered, or what ever answered the cue."""
         corpus = self.pages.corpus
-        words = corpus.encode(asked.prompt.replace(GAP, " "))
-        start, cued = self.cue.start(words, corpus.ends), self.pages.cued(self.cue, words)
+        words, start, cued = self.pages.read(asked.prompt, self.cue)
         if asked.candidates:
             options = telling_words(corpus, asked.candidates)
             return Seen(words, start, options), cued, list(asked.candidates)

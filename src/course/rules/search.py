@@ -50,6 +50,8 @@ def with_choice(family: Family, reader: Reader) -> Iterator[Answers]:
 def choose_on_examples(family: Family, reader: Reader, cued: Cued) -> int:
     """Return which rule of a family is right most often on the examples of a cue."""
     tried = cued.learned[:: max(1, len(cued.learned) // N_TRIED)]
+    if not tried:
+        return 0
     asked = [Asked(reader.corpus.write(e.prompt)) for e in tried]
     practice = Reader(reader.pages, reader.cue, asked, reader.budget)
     practice.cued, practice.kinds = [cued] * len(tried), [cued]
@@ -124,13 +126,15 @@ def best_of(answered: Iterator[tuple[str, Answers]], items: Sequence[Item], budg
             paired: bool = True, score: Score = exact) -> list[Found]:  # fmt: skip
     """Score rules by their answers; return the best of each family, the best first."""
     best: dict[tuple[str, bool], Found] = {}
-    rows = np.arange(len(items))
+    rows, scored, right = np.arange(len(items)), None, np.empty((0, 0))
     for family, answers in answered:
         if answers.n_numbers > budget:
             continue
-        right = np.zeros((len(items), max(map(len, answers.texts))))
-        for row, texts, item in zip(right, answers.texts, items, strict=True):
-            row[: len(texts)] = score(texts, [item.answer] * len(texts))
+        if answers.texts is not scored:
+            scored = answers.texts
+            right = np.zeros((len(items), max(map(len, scored))))
+            for row, texts, item in zip(right, scored, items, strict=True):
+                row[: len(texts)] = score(texts, [item.answer] * len(texts))
         scores = right[rows, answers.picks]
         by_item = scores.mean(1)
         by_pair = score_pairs(scores).mean(1) if paired else by_item

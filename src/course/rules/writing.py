@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from course.rules.counts import Chooser, Corpus, Cue, Cued, sentences
-from course.rules.pointing import GAP, Answers, Asked, Pages
+from course.rules.pointing import Answers, Asked, Pages
 
 N_EXAMPLES = 6000
 
@@ -35,9 +35,10 @@ class Reader:
     def __init__(self, pages: Pages, cue: Cue, asked: Sequence[Asked], budget: int) -> None:
         self.pages, self.corpus, self.cue, self.budget = pages, pages.corpus, cue, budget
         self.asked = asked
-        self.words = [self.corpus.encode(one.prompt.replace(GAP, " ")) for one in asked]
-        self.starts = [cue.start(words, self.corpus.ends) for words in self.words]
-        self.cued = [pages.cued(cue, words) for words in self.words]
+        read = [pages.read(prompt, cue) for prompt, _ in asked]
+        self.words = [words for words, _, _ in read]
+        self.starts = [start for _, start, _ in read]
+        self.cued = [cued for _, _, cued in read]
         self.kinds = list({id(cued): cued for cued in self.cued}.values())
 
     def answer(self, name: str, n: int, rule: Callable[[list[int], int, Cued], Sequence[int]]
@@ -355,6 +356,19 @@ class Dictionary:
         return best
 
 
+def find_order(shape: tuple[int, ...], orders: Orders) -> tuple[int, ...] | None:
+    """Return the order for a source, or for its parts one after another, a joint between them."""
+    if shape in orders or not shape:
+        return orders.get(shape, ())
+    for cut in range(len(shape) - 1, 0, -1):
+        if shape[:cut] in orders:
+            for skip in (0, 1):
+                rest = find_order(shape[cut + skip :], orders)
+                if rest is not None:
+                    return orders[shape[:cut]] + tuple(cut + skip + i for i in rest)
+    return None
+
+
 def word_by_word(reader: Reader) -> Iterator[Answers]:
     """Translate each word, and put the words in the order that was commonest for such a source."""
     share = reader.budget // (2 * len(reader.kinds))
@@ -377,7 +391,7 @@ def word_by_word(reader: Reader) -> Iterator[Answers]:
                      kept: dict[int, frozenset[int]] = kept) -> Sequence[int]:  # fmt: skip
                 key, book = id(cued), books[id(cued)]
                 source = book.source(words, start)
-                order = orders[key].get(book.shape(source, kept[key]))
+                order = find_order(book.shape(source, kept[key]), orders[key])
                 order = order or plain[key].get(book.shape(source, frozenset()))
                 nth, answer = Counter[int](), []
                 for i in order or range(len(source)):
