@@ -224,7 +224,8 @@ class Cued:
             if length:
                 answer = corpus.ids[place + 1 : place + 1 + length].tolist()
                 stop = corpus.starts[corpus.sentence_of[place] + 1 :][:1]
-                prompt += corpus.ids[place + 1 + length : (*stop, len(corpus.ids))[0]].tolist()
+                rest = corpus.ids[place + 1 + length : (*stop, len(corpus.ids))[0]].tolist()
+                prompt += [word for word in rest if word]
             else:
                 answer = continuation(corpus, place)
             if answer:

@@ -1,7 +1,7 @@
 """Rules that answer with what followed most often: majorities, and n-gram models."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,77 +10,68 @@ from course.rules.pointing import GAP, Answers, Asked, Pages
 from course.rules.writing import Reader, one, settle
 
 
+class Beside:
+    """How often each answer to a cue stood beside each word of its prompts."""
+
+    N_ANSWERS, N_EXAMPLES = 600, 6000
+
+    def __init__(self, corpus: Corpus, cued: Cued, budget: int) -> None:
+        self.answers = [a for a, _ in cued.answers.most_common(self.N_ANSWERS)]
+        self.texts = {corpus.write(answer): k for k, answer in enumerate(self.answers)}
+        self.total = np.array([cued.answers[a] for a in self.answers], float)
+        column = {answer: k for k, answer in enumerate(self.answers)}
+        row: dict[int, int] = {}
+        cells = [
+            (row.setdefault(word, len(row)), column[tuple(e.answer)])
+            for e in cued.counted[: self.N_EXAMPLES]
+            if tuple(e.answer) in column
+            for word in sorted(set(e.prompt))
+        ]
+        self.row, self.n = row, np.zeros((len(row), len(column)))
+        np.add.at(self.n, tuple(np.array(cells, int).reshape(-1, 2).T), 1)
+        self.words = self.n.sum(1)
+        counts = np.sort(self.n[self.n > 0])[::-1]
+        if len(counts) > budget:  # keep the largest counts
+            self.n[self.n <= counts[max(budget, 0)]] = 0
+        self.n_numbers = int((self.n > 0).sum()) + len(row)
+
+    def options(self, asked: Asked) -> np.ndarray:
+        """Return which answers are allowed: all, or those that are candidates."""
+        if not asked.candidates:
+            return np.arange(len(self.answers))
+        found = [self.texts[c] for c in map(normalize, asked.candidates) if c in self.texts]
+        return np.array(found, int)
+
+    def scores(self, words: Sequence[int]) -> dict[str, np.ndarray]:
+        """Score the answers by the words they stood beside: (A,) each."""
+        rows = [self.row[w] for w in sorted(set(words)) if w in self.row]
+        n, total = self.n[rows], self.words[rows][:, None]
+        return {
+            "commonest beside the surest word of": (n / (total + 1)).max(0, initial=0),
+            "most lifted by a word of": (n / (total + 3) / self.total).max(0, initial=0),
+            "naive Bayes over": np.log(self.total)
+            + np.log((n + 0.1) / (self.total + 0.2)).sum(0),
+        }  # fmt: skip
+
+
 def majority(reader: Reader) -> Iterator[Answers]:
     """Answer with what followed the cue most often, overall or beside the words of the prompt."""
-    corpus = reader.corpus
-    tables = {id(cued): table_of_words(cued) for cued in reader.kinds}
-
-    def allowed(cued: Cued, asked: Asked) -> list[Ids]:
-        options = {normalize(c) for c in asked.candidates}
-        known = [a for a, _ in cued.answers.most_common(1500)]
-        return [a for a in known if not options or corpus.write(a) in options]
-
-    def commonest(asked: Asked, words: list[int], start: int, cued: Cued) -> Ids:
-        return max(allowed(cued, asked), key=lambda a: cued.answers[a], default=())
-
-    def by_rule(score: Callable[[Counter[Ids], int, Ids, Cued], float], whole: bool
-                ) -> Callable[[Asked, list[int], int, Cued], Ids]:  # fmt: skip
-        def rule(asked: Asked, words: list[int], start: int, cued: Cued) -> Ids:
-            table = tables[id(cued)]
-            seen = [w for w in set(words if whole else words[start:]) if w in table]
-            options = set(allowed(cued, asked))
-            best, top = commonest(asked, words, start, cued), -1.0
-            for w in seen:
-                total = sum(table[w].values())
-                for answer, _ in table[w].most_common(None if asked.candidates else 3):
-                    value = score(table[w], total, answer, cued)
-                    if value > top and answer in options:
-                        best, top = answer, value
-            return best
-
-        return rule
-
-    def share(count: Counter[Ids], total: int, answer: Ids, cued: Cued) -> float:
-        return count[answer] / (total + 1)
-
-    def lift(count: Counter[Ids], total: int, answer: Ids, cued: Cued) -> float:
-        return count[answer] / (total + 3) / cued.answers[answer]
-
-    def bayes(asked: Asked, words: list[int], start: int, cued: Cued) -> Ids:
-        table, n = tables[id(cued)], max(len(cued.counted), 1)
-        options = allowed(cued, asked)[:300]
-        score = {a: np.log(cued.answers[a] / n) for a in options}
-        for w in {w for w in words if w in table}:
-            for a in options:
-                score[a] += np.log((table[w][a] + 0.1) / (cued.answers[a] + 0.2))
-        return max(options, key=lambda a: score[a], default=())
-
-    rules: dict[str, Callable[[Asked, list[int], int, Cued], Ids]] = {
-        "commonest behind the cue": commonest,
-        "commonest beside the surest word of the prompt": by_rule(share, True),
-        "commonest beside the surest word of the cue": by_rule(share, False),
-        "most lifted by a word of the prompt": by_rule(lift, True),
-        "most lifted by a word of the cue": by_rule(lift, False),
-        "naive Bayes over the words of the prompt": bayes,
-    }
-    held = sum(len(count) for table in tables.values() for count in table.values())
-    answers = sum(len(cued.answers) for cued in reader.kinds)
-    for name, rule in rules.items():
-        texts = [
-            corpus.write(rule(*row))
-            for row in zip(reader.asked, reader.words, reader.starts, reader.cued, strict=True)
-        ]
-        texts = [settle(t, a.candidates) for t, a in zip(texts, reader.asked, strict=True)]
-        yield one(name, answers + held * (rule is not commonest), texts)
-
-
-def table_of_words(cued: Cued) -> dict[int, Counter[Ids]]:
-    """Count answers beside each word of the prompts of a cue's examples."""
-    table: dict[int, Counter[Ids]] = {}
-    for e in cued.counted[:6000]:
-        for word in set(e.prompt):
-            table.setdefault(word, Counter())[tuple(e.answer)] += 1
-    return table
+    share = reader.budget // (2 * len(reader.kinds))
+    tables = {id(cued): Beside(reader.corpus, cued, share) for cued in reader.kinds}
+    given: dict[str, list[str]] = {}
+    for asked, words, start, cued in reader.rows():
+        table = tables[id(cued)]
+        options = table.options(asked)
+        scores = {"commonest behind the cue": table.total}
+        for name, part in (("the prompt", words), ("the cue", words[start:])):
+            scores |= {f"{way} {name}": score for way, score in table.scores(part).items()}
+        for name, score in scores.items():
+            best = table.answers[options[score[options].argmax()]] if len(options) else ()
+            given.setdefault(name, []).append(settle(reader.corpus.write(best), asked.candidates))
+    answers = sum(len(table.answers) for table in tables.values())
+    held = sum(table.n_numbers for table in tables.values())
+    for name, texts in given.items():
+        yield one(name, answers + held * (name != "commonest behind the cue"), texts)
 
 
 class NGrams:

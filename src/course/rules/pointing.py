@@ -313,7 +313,9 @@ class Pointing:
         if asked.candidates:
             options = telling_words(corpus, asked.candidates)
             return Seen(words, start, options), cued, list(asked.candidates)
-        options = named(words, start, cued.names)
+        options = named(words, start, cued.names) or [
+            w for w in dict.fromkeys(words[:start]) if w >= 0 and corpus.is_word[w]
+            and cued.varies(w, False)][:MAX_CANDIDATES]  # fmt: skip
         return Seen(words, start, options), cued, [cued.say(word) for word in options]
 
     def answers(self, asked: Sequence[Asked]) -> Iterator[Answers]:
@@ -324,7 +326,8 @@ class Pointing:
         names = sorted({name for table in tables for name in table})
         if not names:
             return
-        ranks = stack(tables, names, max(map(len, texts)))
+        width = max(map(len, texts))
+        ranks = stack(tables, names, width)
         signed = [f"{sign} {name}" for sign in ("most", "least") for name in names]
         sizes = self.sizes(seen)
         free = frozenset() if asked[0].candidates else frozenset({"names"})
@@ -332,7 +335,7 @@ class Pointing:
         for name, need, alone in zip(signed, needs, ranks.argmax(2), strict=True):
             yield Answers([name], sum(sizes[table] for table in need), texts, alone[None])
         for i, first in enumerate(signed):
-            score = ranks[i] * 32 + ranks
+            score = ranks[i] * width + ranks
             score[:, ranks[0] < 0] = -1
             picks = score.argmax(2)
             for need in dict.fromkeys(needs):
@@ -367,10 +370,12 @@ class Pointing:
             options = self.describe(s, cued, table)
             weighed.append(int(np.argmax([chooser.score(option) for option in options])))
             decided.append(decide(table, pair, len(options)))
-        held, picks = sum(self.sizes(seen).values()), np.array([weighed, decided])
-        weighs = held + sum(weights.values())
+        sizes, picks = self.sizes(seen), np.array([weighed, decided])
+        weighs = sum(sizes.values()) + sum(weights.values())
         yield Answers(["features weighed on examples"], weighs, texts, picks[:1])
-        chosen = held + 2 * len(weights)
+        pairs = [pair for _, pair in self._learned.values() if pair]
+        needs = frozenset({"names"}).union(*(tables_of(name) for pair in pairs for name in pair))
+        chosen = sum(sizes[table] for table in needs) + 2 * len(weights)
         yield Answers(["two features chosen on examples"], chosen, texts, picks[1:])
 
     def fit(self, cued: Cued) -> tuple[Chooser, tuple[str, str] | None]:
@@ -421,7 +426,7 @@ def tables_of(feature: str) -> frozenset[str]:
 
 def stack(tables: list[dict[str, list[float]]], names: list[str], width: int) -> np.ndarray:
     """Rank the candidates of each item by each feature, up and down: (2F, N, C), -1 for none."""
-    ranks = np.full((2 * len(names), len(tables), width), -1, np.int16)
+    ranks = np.full((2 * len(names), len(tables), width), -1, np.int32)
     for n, table in enumerate(tables):
         size = len(next(iter(table.values()), []))
         nothing = [0.0] * size
@@ -442,7 +447,7 @@ def best_two(tables: list[dict[str, list[float]]], right: list[int]) -> tuple[st
     signed = [f"{sign} {name}" for sign in ("most", "least") for name in names]
     best = (-1.0, ("", ""))
     for i, first in enumerate(signed):
-        score = ranks[i] * 32 + ranks
+        score = ranks[i] * width + ranks
         score[:, ranks[0] < 0] = -1
         hits = (score.argmax(2) == np.array(right)).mean(1)
         j = int(hits.argmax())

@@ -44,13 +44,15 @@ class Reader:
     def answer(self, name: str, n: int, rule: Callable[[list[int], int, Cued], Sequence[int]]
                ) -> Answers:  # fmt: skip
         """Apply a rule to each prompt."""
-        texts = []
-        for one_, words, start, cued in zip(
-            self.asked, self.words, self.starts, self.cued, strict=True
-        ):
-            written = self.corpus.write(rule(words, start, cued))
-            texts.append(settle(written, one_.candidates))
+        texts = [
+            settle(self.corpus.write(rule(words, start, cued)), asked.candidates)
+            for asked, words, start, cued in self.rows()
+        ]
         return one(name, n, texts)
+
+    def rows(self) -> Iterator[tuple[Asked, list[int], int, Cued]]:
+        """List the prompts, each with its words, the start of its cue, and what pages say."""
+        return zip(self.asked, self.words, self.starts, self.cued, strict=True)
 
 
 # -- copying ---------------------------------------------------------------------------------------
