@@ -220,7 +220,8 @@ def database(reader: Reader) -> Iterator[Answers]:
     corpus, store, its_kinds = reader.corpus, Sentences(reader.corpus), kinds(reader)
     tails = [words[start:] for words, start in zip(reader.words, reader.starts, strict=True)]
     asking = {False: np.empty(0, int), True: asking_sentences(reader)}
-    for power, telling in product((1.0, 4.0), (False, True)):
+    powers = (4.0,) if reader.asked[0].candidates else (1.0, 4.0)
+    for power, telling in product(powers, (False, True)):
         found = [store.best(tail, power, asking[telling]) for tail in tails]
         for share, once in product((0.01, 0.03, 0.1), (False, True)):
             texts: list[list[str]] = [[] for _ in PICKS]
@@ -246,7 +247,7 @@ def database(reader: Reader) -> Iterator[Answers]:
                           len(corpus.ids), settled)  # fmt: skip
 
 
-Index = dict[int, tuple[list[Ids], dict[Ids, list[int]]]]
+Index = dict[int, tuple[list[Ids], dict[Ids, np.ndarray]]]
 
 
 def nearest_page(reader: Reader) -> Iterator[Answers]:
@@ -255,10 +256,11 @@ def nearest_page(reader: Reader) -> Iterator[Answers]:
     for n in (1, 2, 3):
         index: Index = {}
         for cued in reader.kinds:
-            where: dict[Ids, list[int]] = {}
+            found: dict[Ids, list[int]] = {}
             for k, e in enumerate(cued.counted):
                 for gram in {tuple(e.prompt[i : i + n]) for i in range(len(e.prompt) - n + 1)}:
-                    where.setdefault(gram, []).append(k)
+                    found.setdefault(gram, []).append(k)
+            where = {gram: np.array(hits) for gram, hits in found.items()}
             index[id(cued)] = ([tuple(e.answer) for e in cued.counted], where)
 
         def rule(words: list[int], start: int, cued: Cued, n: int = n,
@@ -266,7 +268,7 @@ def nearest_page(reader: Reader) -> Iterator[Answers]:
             answers, where = index[id(cued)]
             score = np.zeros(max(len(answers), 1))
             for gram in {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}:
-                hits = where.get(gram, [])
+                hits = where.get(gram, np.empty(0, int))
                 score[hits] += np.log((len(answers) + 1) / (len(hits) + 1))
             return answers[int(score.argmax())] if answers else ()
 
