@@ -10,7 +10,8 @@ themselves, which no model may do: the search is generous to the rules.
 - `following`: what followed most often; n-gram models.
 - `pointing`: candidates by place, nearness, recency and counts; two of these in a row.
 - `comparing`: which of two names is the greater, by comparisons with others.
-- `writing`: copying slot by slot, translating word by word.
+- `writing`: copying, slot by slot, from a sentence that is chosen first.
+- `translating`: word by word, in a counted order, with counted endings.
 - `facts`: words that go together; the database.
 - `search`: all of them, scored.
 """

@@ -12,7 +12,8 @@ from course.rules.counts import Cue, Cued, normalize
 from course.rules.facts import association, database, fitting_sentence, nearest_page
 from course.rules.following import majority, n_grams
 from course.rules.pointing import Answers, Asked, Pages, Pointing
-from course.rules.writing import Reader, copying, one, slot_by_slot, word_by_word
+from course.rules.translating import word_by_word
+from course.rules.writing import Reader, copying, one, slot_by_slot
 
 CUES = (
     Cue(1, 0, 1), Cue(1, 0, 2), Cue(1, 1, 1), Cue(1, 2, 1),
