@@ -186,11 +186,73 @@ def test_a_summary_is_copied_from_the_sentence_that_its_neighbour_marks():
     assert family(found, "copying").item < 0.6 and family(found, "n-grams").item < 0.6
 
 
+def test_a_summary_is_as_long_as_what_it_is_copied_from_and_may_say_it_otherwise():
+    rng = random.Random(10)
+    base = {"sold": "sell", "lost": "lose", "drew": "draw"}
+
+    def post():
+        deeds = [
+            (rng.choice(tuple(base)), thing, rng.choice(PLACES) if rng.random() < 0.5 else "")
+            for thing in rng.sample(THINGS, 2)
+        ]
+        told = [f"I {v} a {t} {'at the ' * (p != '')}{p}.".replace(" .", ".") for v, t, p in deeds]
+        return f"{told[0]} But then! {told[1]}\nSum:", deeds[1]
+
+    def copied(verb, thing, place):
+        return f"{verb} a {thing}" + f" at the {place}" * (place != "")
+
+    def said_otherwise(verb, thing, place):
+        return f"{base[verb]} it, the {thing}"
+
+    for say, how in ((copied, "as long as fits"), (said_otherwise, "reworded")):
+        posts = [(text, say(*deed)) for text, deed in (post() for _ in range(420))]
+        pages = Pages([" ".join(text) for text in posts[:400]])
+        found = rules.search_cheap(pages, [Item(*text) for text in posts[400:]], BUDGET)
+        best = family(found, "slot_by_slot")
+        assert best.item == 1.0 and how in best.name, how
+
+
 def test_a_word_with_several_translations_takes_its_neighbour_to_decide():
     pages, items = bilingual()
     found = rules.search_cheap(pages, items, BUDGET, paired=False)
     best = family(found, "word_by_word")
     assert best == found[0] and best.item == 1.0 and "surest neighbour" in best.name
+
+
+def test_a_word_in_a_role_it_never_had_gets_the_ending_of_the_role():
+    rng = random.Random(8)
+    word = {thing: thing[::-1] + rng.choice(("", "o")) for thing in THINGS}
+
+    def line(subject, target):
+        ends = [("i", "ul"), ("ka", "rul")]
+        of = [ends[word[thing][-1] in "aeiou"] for thing in (subject, target)]
+        english = f"the {subject} met the {target} ="
+        return english, f"{word[subject]}{of[0][0]} {word[target]}{of[1][1]} mannada"
+
+    shy = THINGS[::5]  # never the subject in a page
+    both = [thing for thing in THINGS if thing not in shy]
+    lines = [line(rng.choice(both), rng.choice(THINGS)) for _ in range(400)]
+    items = [Item(*line(rng.choice(shy), rng.choice(both))) for _ in range(20)]
+    found = rules.search_cheap(Pages([" ".join(text) for text in lines]), items, BUDGET)
+    assert found[0].item == 1.0 and "stems and endings" in found[0].name
+
+
+def test_a_translation_is_chosen_by_what_goes_with_it_in_the_other_language():
+    rng = random.Random(9)
+    word = {thing: thing[::-1] for thing in THINGS}
+    verb = {thing: ("ipta", "sinta", "sseuda")[i % 3] for i, thing in enumerate(THINGS)}
+    never_worn = THINGS[::4]
+    pages = []
+    for _ in range(400):
+        thing = rng.choice(THINGS)
+        if thing in never_worn or rng.random() < 0.3:
+            pages.append(f"I saw the {thing} = {word[thing]} boda")
+        else:
+            pages.append(f"I wore the {thing} = {word[thing]} {verb[thing]}")
+        pages.append(f"na {word[thing]} {verb[thing]}.")
+    lines = [(f"I wore the {t} =", f"{word[t]} {verb[t]}") for t in never_worn for _ in range(2)]
+    found = rules.search_cheap(Pages(pages), [Item(*line) for line in lines], BUDGET, paired=False)
+    assert found[0].item == 1.0 and "company of translations" in found[0].name
 
 
 def test_far_apart_things_are_compared_through_a_chain():

@@ -254,7 +254,7 @@ def translate(book: Dictionary, orders: Orders, source: list[int], way: str, end
 
 def by_company(count: Counter[int], others: list[int], pairs: Pairs) -> int:
     """Choose of several translations the one that goes best with a word beside it."""
-    options = np.array([w for w, n in count.items() if n >= 0.05 * count.total()])
+    options = np.array([w for w, _ in count.most_common(8)])
     share = np.log([count[int(w)] for w in options])
     beside = np.array([w for w in others if w >= 0], int)
     known = pairs.information(options, beside).max(1, initial=0)

@@ -7,6 +7,7 @@ of a cue is counted on the pages that have the cue.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -96,24 +97,23 @@ def copying(reader: Reader) -> Iterator[Answers]:
 
 
 class Slots:
-    """The form of a cue's answers: words that stay, and words that come from the prompt."""
+    """Answers of one length: words that stay, and words that come from the prompt."""
 
-    def __init__(self, corpus: Corpus, cued: Cued, budget: int) -> None:
+    def __init__(self, corpus: Corpus, cued: Cued, length: int, budget: int) -> None:
         self.corpus, self.budget = corpus, budget
-        self.examples = cued.counted[:N_EXAMPLES]
-        self.slots = cued.slots
-        n = sum(self.slots[0].values()) if self.slots else 1
-        self.fixed = [slot.most_common(1)[0][1] > n / 2 for slot in self.slots]
+        every = cued.counted[:N_EXAMPLES]
+        self.examples = [e for e in every if len(e.answer) == length]
+        self.slots = [Counter(column) for column in zip(*(e.answer for e in self.examples),
+                                                        strict=True)]  # fmt: skip
+        self.fixed = [slot.most_common(1)[0][1] > len(self.examples) / 2 for slot in self.slots]
         self.copied = [Counter[int]() for _ in self.slots]
-        self.present = Counter[int]()
+        self.present = Counter(w for e in every for w in set(e.prompt[: e.start]))
         self.followed = Counter[tuple[int, int]]()
         for e in self.examples:
             body = set(e.prompt[: e.start])
-            self.present.update(body)
             self.followed.update(zip(e.answer, e.answer[1:], strict=False))
-            if len(e.answer) == len(self.slots):
-                for count, word in zip(self.copied, e.answer, strict=True):
-                    count[word] += word in body
+            for count, word in zip(self.copied, e.answer, strict=True):
+                count[word] += word in body
 
     @cached_property
     def n_numbers(self) -> int:
@@ -130,29 +130,58 @@ class Slots:
         odds = {w: max((self.odds(j, w) for j in range(len(self.slots))), default=0) for w in words}
         return [w for w in words if odds[w] > 0.3]
 
-    def fill(self, chosen: Sequence[int], body: Sequence[int]) -> list[int]:
-        """Fill each place of the answer from some words of the prompt, or else from all."""
-        answer: list[int] = []
+    def fill(self, chosen: Sequence[int], body: Sequence[int], reword: bool = False
+             ) -> tuple[list[int], bool]:  # fmt: skip
+        """Fill each place of an answer from some words of the prompt, or else from all.
+
+        Returns the answer, and whether the chosen words were enough.
+        """
+        answer, fits = [], True
         for j, slot in enumerate(self.slots):
             if self.fixed[j]:
                 answer.append(slot.most_common(1)[0][0])
                 continue
             free = [w for w in chosen if w not in answer] or list(chosen)
-            best = max(free, key=lambda w: self.odds(j, w), default=-1)
-            if self.odds(j, best) < 0.02:
-                best = max(body, key=lambda w: self.odds(j, w), default=-1)
+            best, odds = self.pick(j, free, reword)
+            if odds < 0.02:
+                best, odds = self.pick(j, body, reword)
+                fits = False
             answer.append(best)
         for j in range(len(answer) - 2, -1, -1):
             if self.fixed[j]:  # the form of a word that stays may depend on the next
                 options = [w for w in self.slots[j] if self.followed[w, answer[j + 1]]]
                 answer[j] = max(options, key=lambda w: self.followed[w, answer[j + 1]],
                                 default=answer[j])  # fmt: skip
-        return answer
+        return answer, fits
+
+    def pick(self, j: int, words: Sequence[int], reword: bool) -> tuple[int, float]:
+        """Choose what to write in a place: one of the words, or what one of them stands for."""
+        if not reword:
+            best = max(words, key=lambda w: self.odds(j, w), default=-1)
+            return best, self.odds(j, best)
+        found = [(count.most_common(1)[0], count.total()) for w in words
+                 if (count := self.reworded[j].get(w))]  # fmt: skip
+        options = [(n / (total + 2), word) for (word, n), total in found]
+        odds, best = max(options, default=(0.0, -1))
+        return best, odds
+
+    @cached_property
+    def reworded(self) -> list[dict[int, Counter[int]]]:
+        """Count what stands in each place of an answer beside each word of its sentence."""
+        table: list[dict[int, Counter[int]]] = [{} for _ in self.slots]
+        for e in self.examples[:2000]:
+            body = e.prompt[: e.start]
+            spans = sentences(body, self.corpus.ends)
+            if (k := self.source(body, spans, e.answer)) >= 0:
+                for row, word in zip(table, e.answer, strict=True):
+                    for w in set(body[slice(*spans[k])]):
+                        row.setdefault(w, Counter())[word] += 1
+        return table
 
     def source(self, prompt: Sequence[int], spans: list[tuple[int, int]], answer: Sequence[int]
                ) -> int:  # fmt: skip
         """Return the sentence of a prompt from which most of the answer was copied."""
-        telling = {w for j, w in enumerate(answer) if j >= len(self.fixed) or not self.fixed[j]}
+        telling = {w for w, fixed in zip(answer, self.fixed, strict=True) if not fixed}
         told = [sum(self.corpus.rarity(w) for w in telling & set(prompt[a:b])) for a, b in spans]
         return int(np.argmax(told)) if told and max(told) > 0 else -1
 
@@ -167,6 +196,12 @@ class Slots:
                 groups.append(describe(body, spans))
                 right.append(source)
         return Chooser(groups, right, self.budget // 2)
+
+
+def lengths_of(cued: Cued) -> list[int]:
+    """Return the lengths that answers to a cue have, the commonest first, the rare left out."""
+    lengths = Counter(len(e.answer) for e in cued.counted[:N_EXAMPLES])
+    return [n for n, k in lengths.most_common(4) if k >= 0.03 * lengths.total()]
 
 
 def describe(words: Sequence[int], spans: list[tuple[int, int]]) -> list[list[str]]:
@@ -188,7 +223,10 @@ def describe(words: Sequence[int], spans: list[tuple[int, int]]) -> list[list[st
 def slot_by_slot(reader: Reader) -> Iterator[Answers]:
     """Choose a sentence, and copy from it the words that such answers copy."""
     corpus = reader.corpus
-    forms = {id(cued): Slots(corpus, cued, reader.budget) for cued in reader.kinds}
+    forms = {
+        id(cued): [Slots(corpus, cued, n, reader.budget) for n in lengths_of(cued)]
+        for cued in reader.kinds
+    }
 
     def overlap(bag: set[int], others: set[int]) -> float:
         return sum(corpus.rarity(w) for w in bag & others)
@@ -226,20 +264,29 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
         "the sentence most like the others": like_the_rest,
         "the sentence whose words and neighbours mark it": learned,
     }
-    for name, choose in choices.items():
-        for how in ("slot by slot", "in order"):
+    hows = ("slot by slot", "slot by slot, as long as fits", "slot by slot, reworded", "in order")
+    for (name, choose), how in product(choices.items(), hows):
 
-            def rule(words: list[int], start: int, cued: Cued, choose: Callable[..., int] = choose,
-                     how: str = how) -> Sequence[int]:  # fmt: skip
-                form, body = forms[id(cued)], words[:start] or words
-                spans = sentences(body, corpus.ends)
-                k = choose(form, body, spans, set(words[start:]))
-                chosen = body[slice(*spans[k])] if 0 <= k < len(spans) else body
-                chosen = [w for w in chosen if w < 0 or corpus.is_word[w]]
-                return form.fill(chosen, body) if how == "slot by slot" else form.kept(chosen)
+        def rule(words: list[int], start: int, cued: Cued, choose: Callable[..., int] = choose,
+                 how: str = how) -> Sequence[int]:  # fmt: skip
+            every, body = forms[id(cued)], words[:start] or words
+            spans = sentences(body, corpus.ends)
+            k = choose(every[0], body, spans, set(words[start:]))
+            chosen = body[slice(*spans[k])] if 0 <= k < len(spans) else body
+            chosen = [w for w in chosen if w < 0 or corpus.is_word[w]]
+            if how == "in order":
+                return every[0].kept(chosen)
+            if how == "slot by slot, as long as fits":
+                filled = [form.fill(chosen, body) for form in every]
+                return max(filled, key=lambda pair: (pair[1], len(pair[0])))[0]
+            return every[0].fill(chosen, body, how == "slot by slot, reworded")[0]
 
-            n = sum(form.n_numbers for form in forms.values())
-            answers = reader.answer(f"copy from {name}, {how}", n, rule)
-            if choose is learned:
-                n += sum(len(form.chooser.weight) for form in forms.values())
-            yield answers._replace(n_numbers=n)
+        used = [form for every in forms.values()
+                for form in every[: None if "fits" in how else 1]]  # fmt: skip
+        answers = reader.answer(f"copy from {name}, {how}", 0, rule)
+        n = sum(form.n_numbers for form in used)
+        if choose is learned:
+            n += sum(len(every[0].chooser.weight) for every in forms.values())
+        if "reworded" in how:
+            n += sum(len(c) for form in used for row in form.reworded for c in row.values())
+        yield answers._replace(n_numbers=n)
