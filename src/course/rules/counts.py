@@ -155,10 +155,11 @@ class Key(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A page up to a cue, where its cue starts, and what follows it there."""
+    """A page up to a cue, where its cue starts and is to be answered, and what stands there."""
 
     prompt: list[int]
     start: int
+    gap: int
     answer: list[int]
 
 
@@ -220,6 +221,7 @@ class Cued:
         corpus = self.corpus
         for place, length in found.tolist():
             prompt = corpus.page_words(place)
+            gap = len(prompt)
             start = self.cue.start(prompt, corpus.ends)
             if length:
                 answer = corpus.ids[place + 1 : place + 1 + length].tolist()
@@ -229,7 +231,7 @@ class Cued:
             else:
                 answer = continuation(corpus, place)
             if answer:
-                yield Example(prompt, start, answer)
+                yield Example(prompt, start, gap, answer)
 
     @cached_property
     def _shares(self) -> tuple[Counter[int], Counter[int], int]:

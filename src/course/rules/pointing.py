@@ -54,7 +54,7 @@ class Pages:
             cued = self.cued(cue, key)
             if cued.n_examples >= 20:
                 break
-        return Read(words, cue.start(words[:gap], self.corpus.ends), cued)
+        return Read(words, cue.start(words[:gap], self.corpus.ends), gap, cued)
 
     def cued(self, cue: Cue, key: Key) -> Cued:
         """Return what the pages say that have a cue's words."""
@@ -74,10 +74,11 @@ class Pages:
 
 
 class Read(NamedTuple):
-    """A prompt in numbers, where its cue starts, and what the pages with the cue say."""
+    """A prompt in numbers, where its cue starts and is to be answered, and what pages say."""
 
     words: list[int]
     start: int
+    gap: int
     cued: Cued
 
 
@@ -86,7 +87,19 @@ class Seen(NamedTuple):
 
     words: list[int]
     start: int  # of the cue
+    stop: int  # of what may name candidates: the cue too, where the answer is inside a sentence
     candidates: list[int]  # the telling word of each
+
+    @property
+    def before(self) -> list[int]:
+        """Return what is before the cue, or before the answer in a prompt that is all cue."""
+        return self.words[: self.start or self.stop]
+
+
+def stop_of(corpus: Corpus, words: Sequence[int], start: int, gap: int) -> int:
+    """Return where the part of a prompt ends in which candidates are looked for."""
+    inside = not gap or words[gap - 1] < 0 or bool(corpus.is_word[words[gap - 1]])
+    return gap if inside or not start else start
 
 
 def telling_words(corpus: Corpus, candidates: Sequence[str]) -> list[int]:
@@ -101,10 +114,10 @@ def telling_words(corpus: Corpus, candidates: Sequence[str]) -> list[int]:
     return found
 
 
-def named(words: Sequence[int], start: int, names: Counter[int], n_max: int = 0) -> list[int]:
-    """List the words before a cue that ever answered it, in order of their first place."""
-    told = [w for w in dict.fromkeys(words[:start]) if w in names]
-    kept = set(sorted(told, key=lambda w: -names[w])[: n_max or MAX_CANDIDATES])
+def named(words: Sequence[int], names: Counter[int]) -> list[int]:
+    """List the words that ever answered a cue, in order of their first place."""
+    told = [w for w in dict.fromkeys(words) if w in names]
+    kept = set(sorted(told, key=lambda w: -names[w])[:MAX_CANDIDATES])
     return [w for w in told if w in kept]
 
 
@@ -127,7 +140,7 @@ class Features:
 
     def by_place(self, seen: Seen) -> dict[str, list[float]]:
         """Say where and how often the candidates stand, in the prompt before its cue."""
-        body = seen.words[: seen.start] or seen.words
+        body = seen.words[: seen.stop]
         spans = sentences(body, self.corpus.ends)
         places = [[i for i, w in enumerate(body) if w == c] for c in seen.candidates]
         first = [float(p[0]) if p else NOWHERE for p in places]
@@ -157,8 +170,7 @@ class Features:
 
     def references(self, seen: Seen, cued: Cued) -> dict[str, int]:
         """Find places in the prompt that its cue points at, by its words or by counting."""
-        words, start = seen.words, seen.start
-        body, tail = words[:start], words[start:]
+        body, tail = seen.before, seen.words[seen.start :]
         last = {w: i for i, w in enumerate(body)}
         options = set(seen.candidates)
         content = [w for w in dict.fromkeys(tail) if w not in options and cued.varies(w, True)
@@ -225,7 +237,7 @@ class Features:
 
     def by_nearness(self, seen: Seen, name: str, place: int) -> dict[str, list[float]]:
         """Say how near the candidates stand to a place, before and behind it."""
-        body = seen.words[: seen.start]
+        body = seen.words[: seen.stop]
         spans = sentences(body, self.corpus.ends)
         inside = next(((a, b) for a, b in spans if a <= place < b), (0, 0))
         bags = [set(body[a:b]) for a, b in spans]
@@ -309,14 +321,15 @@ class Pointing:
     def see(self, asked: Asked) -> tuple[Seen, Cued, list[str]]:
         """Read a prompt; take as candidates what is offered, or what ever answered the cue."""
         corpus = self.pages.corpus
-        words, start, cued = self.pages.read(asked.prompt, self.cue)
+        words, start, gap, cued = self.pages.read(asked.prompt, self.cue)
+        stop = stop_of(corpus, words, start, gap)
         if asked.candidates:
             options = telling_words(corpus, asked.candidates)
-            return Seen(words, start, options), cued, list(asked.candidates)
-        options = named(words, start, cued.names) or [
-            w for w in dict.fromkeys(words[:start]) if w >= 0 and corpus.is_word[w]
+            return Seen(words, start, stop, options), cued, list(asked.candidates)
+        options = named(words[:stop], cued.names) or [
+            w for w in dict.fromkeys(words[:stop]) if w >= 0 and corpus.is_word[w]
             and cued.varies(w, False)][:MAX_CANDIDATES]  # fmt: skip
-        return Seen(words, start, options), cued, [cued.say(word) for word in options]
+        return Seen(words, start, stop, options), cued, [cued.say(word) for word in options]
 
     def answers(self, asked: Sequence[Asked]) -> Iterator[Answers]:
         """Answer by each feature, by each two, and by what the examples say is right."""
@@ -384,11 +397,12 @@ class Pointing:
             return self._learned[id(cued)]
         groups, right, tables = [], [], []
         for e in cued.learned[:400]:
-            options, answer = named(e.prompt, e.start, cued.names), set(e.answer)
+            stop = stop_of(self.pages.corpus, e.prompt, e.start, e.gap)
+            options, answer = named(e.prompt[:stop], cued.names), set(e.answer)
             hits = [i for i, word in enumerate(options) if word in answer]
             if len(options) < 2 or len(hits) != 1:
                 continue
-            seen = Seen(e.prompt, e.start, options)
+            seen = Seen(e.prompt, e.start, stop, options)
             tables.append(self.features.table(seen, cued))
             groups.append(self.describe(seen, cued, tables[-1]))
             right.append(hits[0])
@@ -405,7 +419,7 @@ class Pointing:
                 if most > least:
                     option += ["most " + name] * (value == most)
                     option += ["least " + name] * (value == least)
-        body = [0, *seen.words[: seen.start], 0]
+        body = [0, *seen.words[: seen.stop], 0]
         for option, c in zip(options, seen.candidates, strict=True):
             places = [i for i, w in enumerate(body) if w == c][-1:]
             for i in places:

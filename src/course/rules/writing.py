@@ -36,10 +36,10 @@ class Reader:
     def __init__(self, pages: Pages, cue: Cue, asked: Sequence[Asked], budget: int) -> None:
         self.pages, self.corpus, self.cue, self.budget = pages, pages.corpus, cue, budget
         self.asked = asked
-        read = [pages.read(prompt, cue) for prompt, _ in asked]
-        self.words = [words for words, _, _ in read]
-        self.starts = [start for _, start, _ in read]
-        self.cued = [cued for _, _, cued in read]
+        read = [pages.read(text, cue) for text, _ in asked]
+        self.words = [prompt.words for prompt in read]
+        self.starts = [prompt.start for prompt in read]
+        self.cued = [prompt.cued for prompt in read]
         self.kinds = list({id(cued): cued for cued in self.cued}.values())
 
     def answer(self, name: str, n: int, rule: Callable[[list[int], int, Cued], Sequence[int]]
