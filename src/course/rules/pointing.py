@@ -16,6 +16,7 @@ from course.rules.counts import Chooser, Corpus, Cue, Cued, Key, Pairs, rarest, 
 NOWHERE = -99.0
 GAP = "___"
 MAX_CANDIDATES = 12
+N_LEARNED = 250  # examples from which weights of features are learned
 
 
 class Asked(NamedTuple):
@@ -396,7 +397,7 @@ class Pointing:
         if id(cued) in self._learned:
             return self._learned[id(cued)]
         groups, right, tables = [], [], []
-        for e in cued.learned[:400]:
+        for e in cued.learned[:N_LEARNED]:
             stop = stop_of(self.pages.corpus, e.prompt, e.start, e.gap)
             options, answer = named(e.prompt[:stop], cued.names), set(e.answer)
             hits = [i for i, word in enumerate(options) if word in answer]

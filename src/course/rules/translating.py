@@ -275,7 +275,8 @@ def word_by_word(reader: Reader) -> Iterator[Answers]:
     variants: list[tuple[str, bool, Pairs | None]] = [(way, False, None) for way in WAYS]
     surest = list(WAYS)[-1]
     variants += [(surest, True, None), ("alone", False, pairs), (surest, True, pairs)]
-    for n_kept in (0, 4, 8, 16, 32, 64):
+    write = not reader.asked[0].candidates
+    for n_kept in (0, 4, 8, 16, 32, 64) if write else (0,):
         orders = {key: Orders(book, n_kept) for key, book in books.items()}
         for way, endings, company in variants:
             texts = [

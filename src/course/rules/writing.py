@@ -264,7 +264,14 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
         "the sentence most like the others": like_the_rest,
         "the sentence whose words and neighbours mark it": learned,
     }
-    hows = ("slot by slot", "slot by slot, as long as fits", "slot by slot, reworded", "in order")
+    hows: tuple[str, ...] = (
+        "slot by slot",
+        "slot by slot, as long as fits",
+        "slot by slot, reworded",
+        "in order",
+    )
+    if reader.asked[0].candidates:  # then nothing is to be written
+        hows = hows[:1]
     for (name, choose), how in product(choices.items(), hows):
 
         def rule(words: list[int], start: int, cued: Cued, choose: Callable[..., int] = choose,
