@@ -420,6 +420,20 @@ def test_a_smaller_budget_costs_the_fact_rule_its_score():
     assert scores[0] < 0.5 < scores[1]
 
 
+@pytest.mark.parametrize("prompt", ["", "\n", "= =", "Foo bar:", "___", "___ bar", "Foo ___."])
+@pytest.mark.parametrize("candidates", [(), ("a", "b"), ("a", "a"), ("?", "new words")])
+def test_nothing_in_a_prompt_stops_the_search(prompt, candidates):
+    pages, items = Pages(["a is b. So it is.\nc = d", "= ="] * 30), [Item(prompt, "a", candidates)]
+    found = rules.search_cheap(pages, items, 500, paired=False)
+    assert found[0].item == float("a" in candidates and candidates[0] != "?")
+    assert rules.search_databases(pages, items, paired=False)[0].item <= found[0].item
+
+
+def test_a_search_without_pages_says_so():
+    with pytest.raises(ValueError, match="no pages"):
+        Pages([])
+
+
 # -- scores ----------------------------------------------------------------------------------------
 
 

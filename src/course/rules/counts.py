@@ -38,9 +38,14 @@ def sentence_starts(is_end: np.ndarray) -> np.ndarray:
 
 
 class Corpus:
-    """Pages as one array of word numbers, with an index of where each word stands."""
+    """Pages as one array of word numbers, with an index of where each word stands.
+
+    Raises ValueError if there are no pages.
+    """
 
     def __init__(self, pages: Sequence[str]) -> None:
+        if not pages:
+            raise ValueError("there are no pages to count on: give at least one")
         number: dict[str, int] = {PAGE_END: 0}
         ids, lengths = [], []
         for page in pages:
@@ -134,7 +139,7 @@ class Cue(NamedTuple):
 
     def start(self, words: Sequence[int], ends: frozenset[int]) -> int:
         """Return where the cue's part of a prompt starts."""
-        return sentences(words, ends)[-self.n_sentences :][0][0]
+        return sentences(words, ends)[-self.n_sentences :][0][0] if words else 0
 
     def keys(self, words: Sequence[int], gap: int, ends: frozenset[int]) -> Iterator["Key"]:
         """List the words of a prompt to look up, from what is particular to what is common."""

@@ -39,7 +39,7 @@ class Kind:
         for w, n in cued.names.items():
             if w >= 0:
                 self.known[w] = np.log1p(n)
-        self.n_numbers = len(AROUND) * v + len(cued.names)
+        self.n_numbers = v + len(cued.names)
 
 
 def kinds(reader: Reader) -> dict[int, Kind]:
@@ -54,8 +54,9 @@ def kinds(reader: Reader) -> dict[int, Kind]:
 class Associations:
     """Words that go with a word: those in one sentence with it, and the phrases they stand in."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.corpus, self.pairs = reader.corpus, reader.pages.pairs(reader.budget // 2)
+    def __init__(self, reader: Reader, n_others: int) -> None:
+        room = min(reader.budget // 2, max(reader.budget - n_others, 0))
+        self.corpus, self.pairs = reader.corpus, reader.pages.pairs(room)
         self.barred = reader.corpus.idf < 3.0
         self._phrases: dict[int, list[int]] = {}
 
@@ -89,10 +90,12 @@ class Associations:
 
 def association(reader: Reader) -> Iterator[Answers]:
     """Answer with the word that goes with the cue's words and is of the kind that answers it."""
-    corpus, its_kinds, table = reader.corpus, kinds(reader), Associations(reader)
+    corpus, its_kinds = reader.corpus, kinds(reader)
+    held = sum(kind.n_numbers for kind in its_kinds.values())
+    held += sum(len(cued.answers) for cued in reader.kinds) + len(corpus.words)  # the phrases
+    table = Associations(reader, held)
     pairs = table.pairs
-    held = len(pairs.keys) + sum(kind.n_numbers for kind in its_kinds.values())
-    held += sum(len(cued.answers) for cued in reader.kinds)
+    held += len(pairs.keys)
     common = corpus.idf < 1.0
     subjects = []
     for words, start in zip(reader.words, reader.starts, strict=True):

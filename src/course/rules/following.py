@@ -110,7 +110,7 @@ class NGrams:
                 if count:
                     text.append(count.most_common(1)[0][0])
                     break
-            if text[-1] in stop or not count:
+            if not count or text[-1] in stop:
                 break
         written = text[len(words) :]
         return [w for w in written if w not in stop]
