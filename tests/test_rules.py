@@ -284,6 +284,16 @@ def test_far_apart_things_are_compared_through_a_chain():
     assert family(found, "majority").pair < 0.9
 
 
+def test_things_are_compared_that_no_page_asks_about():
+    pages, items = towers()
+    corpus = pages.corpus
+    stops = [*corpus.page_start[1:], len(corpus.ids)]
+    texts = [corpus.write(corpus.ids[a:b]) for a, b in zip(corpus.page_start, stops, strict=True)]
+    told = [text for text in texts if "Which" not in text]
+    found = rules.search_cheap(Pages(told), items, BUDGET)
+    assert len(told) == 1000 and found[0].pair == 1.0 and "rating by wins" in found[0].name
+
+
 def test_sentences_of_every_form_are_compared_whichever_name_comes_first():
     pages, items = towers()
     cued = pages.read(items[0].prompt, Cue(2, 6, 2)).cued

@@ -11,7 +11,8 @@ import numpy as np
 from course.rules.counts import Corpus, Cued
 
 Edges = Counter[tuple[int, int]]
-N_FORMS, N_LEAST, AGREE = 40, 20, 0.3
+Forms = dict[tuple[int, ...], Edges]  # by the sentence, its names masked
+N_FORMS, N_LEAST, AGREE = 100, 20, 0.3
 
 
 def ratings(edges: Edges) -> dict[int, float]:
@@ -43,7 +44,7 @@ def shares(edges: Edges) -> dict[int, float]:
     return {word: (wins[word] + 0.5) / (met[word] + 1) - 0.5 for word in met}
 
 
-def forms(corpus: Corpus, names: set[int]) -> dict[tuple[int, ...], Edges]:
+def forms(corpus: Corpus, names: set[int]) -> Forms:
     """Collect the sentences that name two names, by form: which came first, and which last."""
     is_name = np.zeros(len(corpus.words), bool)
     is_name[list(names)] = True
@@ -55,7 +56,7 @@ def forms(corpus: Corpus, names: set[int]) -> dict[tuple[int, ...], Edges]:
     last = np.append(first[1:], len(hit)) - 1
     fits = (last > first) & (last - first < 4)
     fits &= corpus.ids[hit[first]] != corpus.ids[hit[last]]
-    found: dict[tuple[int, ...], Edges] = {}
+    found: Forms = {}
     for i, j in zip(hit[first[fits]].tolist(), hit[last[fits]].tolist(), strict=True):
         row = corpus.sentence(int(corpus.sentence_of[i]))
         form = tuple(-1 if is_name[w] else w for w in row)
@@ -64,10 +65,12 @@ def forms(corpus: Corpus, names: set[int]) -> dict[tuple[int, ...], Edges]:
     return {form: found[form] for form in large if found[form].total() >= N_LEAST}
 
 
-def example_edges(cued: Cued, names: set[int]) -> Edges:
-    """Compare the answer of each example with the other names of its cue."""
+def example_edges(cued: Cued, names: set[int], words: list[int]) -> Edges:
+    """Compare the answer of each example whose cue has some words with the other name there."""
     edges = Edges()
     for e in cued.counted:
+        if not set(words) <= set(e.prompt[e.start :]):
+            continue
         met = {w for w in e.prompt[e.start :] if w in names}
         right = met & set(e.answer)
         if len(right) == 1 and len(met) == 2:
@@ -83,20 +86,20 @@ def agreement(edges: Edges, rated: dict[int, float]) -> float:
     return float(sum(sign * n for sign, n in known) / total) if total else 0.0
 
 
-def compare(cued: Cued, names: set[int], every: dict[tuple[int, ...], Edges], words: list[int]
+def compare(cued: Cued, names: set[int], every: Forms, words: list[int]
             ) -> dict[str, dict[int, float]]:  # fmt: skip
     """Rate the names that answer such cues, from examples and from sentences of every form.
 
     words: those of the cue that some form has, the rarest first; such forms show the direction
     where examples do not.
     """
-    edges = example_edges(cued, names)
+    edges = example_edges(cued, names, words[:1])
     tables = {"share of wins in examples": shares(edges)} if edges else {}
     for k, word in enumerate(words[:2]):
         direct = sum((f for form, f in every.items() if word in form), Edges())
         tables[f"share of wins beside rare word {k + 1}"] = shares(direct)
         tables[f"rating by wins beside rare word {k + 1}"] = ratings(direct) if direct else {}
-        if not edges:
+        if not edges:  # the examples say nothing: let the commonest form do it
             edges = max((f for form, f in every.items() if word in form),
                         key=lambda f: f.total(), default=edges)  # fmt: skip
     if edges:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.rules.comparing import Edges, compare, forms
+from course.rules.comparing import Forms, compare, forms
 from course.rules.counts import Chooser, Corpus, Cue, Cued, Key, Pairs, rarest, sentences, split
 
 NOWHERE = -99.0
 GAP = "___"
 MAX_CANDIDATES = 12
+RARE, MAX_FORMS = 2.0, 12  # of words that may be compared; of sets of them
 N_LEARNED = 250  # examples from which weights of features are learned
 
 
@@ -129,7 +130,7 @@ class Features:
         self.corpus, self.pages, self.budget = pages.corpus, pages, budget
         self.pairs = pages.pairs(budget // 2)
         self.ratings: dict[tuple[int, ...], dict[str, dict[int, float]]] = {}
-        self.forms: dict[int, tuple[set[int], dict[tuple[int, ...], Edges]]] = {}
+        self.forms: dict[frozenset[int], tuple[set[int], Forms]] = {}
         self.links: dict[int, dict[int, Counter[int]]] = {}
 
     def table(self, seen: Seen, cued: Cued) -> dict[str, list[float]]:
@@ -295,20 +296,33 @@ class Features:
         """Rate the candidates by comparisons with other names."""
         tail = [w for w in dict.fromkeys(seen.words[seen.start :]) if w >= 0]
         tail = [w for w in tail if self.corpus.is_word[w] and w not in seen.candidates]
-        general = self.pages.ending(cued)
-        if id(general) not in self.forms:
-            names = {w for w, _ in general.names.most_common(min(600, self.budget // 8))}
-            self.forms[id(general)] = names, forms(self.corpus, names)
-        names, every = self.forms[id(general)]
+        names, every = self.compared(seen, cued, tail)
         spoken = set().union(*every)  # a word that no comparison has says nothing about direction
         tail = sorted((w for w in tail if w in spoken), key=lambda w: -self.corpus.idf[w])[:2]
-        key = (id(cued), *tail)
+        key = (id(every), id(cued), *tail)
         if key not in self.ratings:
             self.ratings[key] = compare(cued, names, every, tail)
         return {
             name: [rated.get(c, 0.0) for c in seen.candidates]
             for name, rated in self.ratings[key].items()
         }
+
+    def compared(self, seen: Seen, cued: Cued, tail: list[int]) -> tuple[set[int], Forms]:
+        """Collect comparisons of the words that answer such cues, or else of all rare words."""
+        general = self.pages.ending(cued).names
+        key: frozenset[int] = frozenset({-id(general)})
+        rare = not all(c in general for c in seen.candidates)
+        if rare:  # the words of the cue are not compared; if they differ each time, nothing is
+            key = frozenset(w for w in tail if self.corpus.idf[w] > RARE)
+        if key not in self.forms:
+            if rare and len(self.forms) > MAX_FORMS:
+                return set(), {}
+            some = general.most_common(min(600, self.budget // 8))
+            names = {w for w, _ in some if w >= 0}
+            if rare:
+                names = set(np.flatnonzero(self.corpus.idf > RARE).tolist()) - key
+            self.forms[key] = names, forms(self.corpus, names)
+        return self.forms[key]
 
 
 class Pointing:
