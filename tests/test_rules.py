@@ -198,6 +198,36 @@ def test_two_steps_find_who_has_it_and_then_where_that_is():
         assert family(found, other).pair < 0.6, other
 
 
+def test_three_steps_are_gone_from_a_thing_to_its_box_to_its_owner_to_a_place():
+    rng = random.Random(12)
+    boxes, things = THINGS[:8], THINGS[8:]
+
+    def story():
+        rows = list(zip(*(rng.sample(x, 3) for x in (things, boxes, PEOPLE, PLACES)), strict=True))
+        parts = [
+            [f"The {thing} lies in the {box}." for thing, box, _, _ in rows],
+            [f"{person} has the {box}." for _, box, person, _ in rows],
+            [f"{person} went to the {place}." for _, _, person, place in rows],
+        ]
+        for part in parts:
+            rng.shuffle(part)
+        return " ".join(parts[0] + parts[2] + parts[1]), rows
+
+    pages, items = [], []
+    for _ in range(400):
+        text, ((thing, box, person, place), *_) = story()
+        asks = [(f"Which box has the {thing}?", box), (f"Who has the {box}?", person),
+                (f"Where is the {thing}?", place)]  # fmt: skip
+        question, answer = rng.choice(asks)
+        pages.append(f"{text}\nQ: {question}\nA: {answer}")
+    for _ in range(8):
+        text, rows = story()
+        for thing, _, _, place in rows[:2]:
+            items.append(Item(f"{text}\nQ: Where is the {thing}?\nA:", place))
+    found = rules.search_cheap(Pages(pages), items, BUDGET)
+    assert found[0].pair == 1.0 and found[0].name.count("beside") == 2
+
+
 def test_a_summary_is_copied_from_the_sentence_that_its_neighbour_marks():
     pages, items = marked()
     found = rules.search_cheap(pages, items, BUDGET)

@@ -190,26 +190,31 @@ class Features:
             if (place := self.linked(w, body, cued)) is not None:
                 found["the word that goes with the cue's"] = place
         if by_rarity:
-            found |= self.hops(body, last[by_rarity[0]], options, cued)
+            barred = options | {by_rarity[0]}
+            near = self.hops(body, last[by_rarity[0]], barred, cued, "the cue's")
+            found |= near
+            for name, place in near.items():
+                if "beside" in name:
+                    found |= self.hops(body, place, barred | {body[place]}, cued, name)
         return found
 
-    def hops(self, body: list[int], place: int, options: set[int], cued: Cued
+    def hops(self, body: list[int], place: int, barred: set[int], cued: Cued, origin: str
              ) -> dict[str, int]:  # fmt: skip
         """Go on from a place to another word that is named again, and to where that stands last."""
         last = {w: i for i, w in enumerate(body)}
         others = self.others(cued)
-        named = [i for i, w in enumerate(body) if w in others and w not in options
-                 and w != body[place]]  # fmt: skip
-        named = named or [i for i, w in enumerate(body) if w not in options and w != body[place]
+        named = [i for i, w in enumerate(body) if w in others and w not in barred]
+        named = named or [i for i, w in enumerate(body) if w not in barred
                           and body.count(w) > 1 and cued.varies(w, False)]  # fmt: skip
         spans = sentences(body, self.corpus.ends)
         inside = next((set(range(a, b)) for a, b in spans if a <= place < b), set[int]())
         routes = {
-            "the name before the cue's": [i for i in named if i < place][-1:],
-            "the name behind the cue's": [i for i in named if i > place][:1],
-            "the first name beside the cue's": [i for i in named if i in inside][:1],
-            "the last name beside the cue's": [i for i in named if i in inside][-1:],
+            f"the first name beside {origin}": [i for i in named if i in inside][:1],
+            f"the last name beside {origin}": [i for i in named if i in inside][-1:],
         }
+        if origin == "the cue's":
+            routes["the name before the cue's"] = [i for i in named if i < place][-1:]
+            routes["the name behind the cue's"] = [i for i in named if i > place][:1]
         return {name: last[body[i]] for name, found in routes.items() for i in found}
 
     def others(self, cued: Cued) -> set[int]:
