@@ -469,6 +469,14 @@ def test_nothing_in_a_prompt_stops_the_search(prompt, candidates):
     assert rules.search_databases(pages, items, paired=False)[0].item <= found[0].item
 
 
+@pytest.mark.parametrize("world", [marked, bilingual, facts])
+def test_one_prompt_that_no_page_is_like_leaves_the_others_their_rule(world):
+    pages, items = world()
+    odd = Item("Foo bar baz quux", "nothing")
+    found = rules.search_cheap(pages, [*items[:-1], odd], BUDGET, paired=False)
+    assert found[0].item == 1 - 1 / len(items)
+
+
 def test_a_search_without_pages_says_so():
     with pytest.raises(ValueError, match="no pages"):
         Pages([])

@@ -6,6 +6,9 @@ and of the pages. A cheap rule holds at most as many numbers as a model has para
 keeps every page. Which rule is the best of a task is told by its score on the test items
 themselves, which no model may do: the search is generous to the rules.
 
+A rule's name tells its cue, as in `pointing (2, 3, 2)`: the cue is the last two sentences of the
+prompt, and pages are looked up that have the first three words and the last two of such a part.
+
 - `counts`: pages as numbers; cues, and the examples that pages with a cue are; what is counted.
 - `following`: what followed most often; n-gram models.
 - `pointing`: candidates by place, nearness, recency and counts; two of these in a row.

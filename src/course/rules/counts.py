@@ -146,9 +146,11 @@ class Cue(NamedTuple):
         part = words[self.start(words[:gap], ends) : gap]
         rest = words[gap:]
         stop = next((i for i, word in enumerate(rest) if word in ends), len(rest))
+        first = [(n, self.n_last) for n in range(self.n_first, -1, -1)]
+        last = [(0, n) for n in range(self.n_last - 1, 0, -1)]
         for n_after in dict.fromkeys(min(n, stop) for n in (stop, 3, 1)):
-            for n_first in range(self.n_first, -1, -1):
-                yield Key(tuple(part[:n_first]), tuple(part[-self.n_last :]), tuple(rest[:n_after]))
+            for n_first, n_last in first + last:
+                yield Key(tuple(part[:n_first]), tuple(part[-n_last:]), tuple(rest[:n_after]))
 
 
 class Key(NamedTuple):

@@ -76,7 +76,7 @@ def cheap_rules(pages: Pages, asked: Sequence[Asked], budget: int) -> Iterator[t
     """Let every cheap rule answer, with every cue."""
     for reader in readers(pages, asked, budget):
         cue = tuple(reader.cue)
-        if all(cued.counted for cued in reader.cued):
+        if any(cued.counted for cued in reader.cued):
             for family in CHEAP:
                 for answers in with_choice(family, reader):
                     yield f"{family.__name__} {cue}", answers

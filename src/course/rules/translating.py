@@ -264,13 +264,7 @@ def by_company(count: Counter[int], others: list[int], pairs: Pairs) -> int:
 def word_by_word(reader: Reader) -> Iterator[Answers]:
     """Translate each word, and put the words in the order that was commonest for such a source."""
     share = reader.budget // (4 * len(reader.kinds))
-    books = {
-        id(cued): Dictionary(reader.corpus, reader.cue, cued, share)
-        for cued in reader.kinds
-        if cued.counted
-    }
-    if len(books) < len(reader.kinds):
-        return
+    books = {id(cued): Dictionary(reader.corpus, reader.cue, cued, share) for cued in reader.kinds}
     pairs = reader.pages.pairs(reader.budget // 2)
     variants: list[tuple[str, bool, Pairs | None]] = [(way, False, None) for way in WAYS]
     surest = list(WAYS)[-1]

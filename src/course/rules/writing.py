@@ -277,6 +277,8 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
         def rule(words: list[int], start: int, cued: Cued, choose: Callable[..., int] = choose,
                  how: str = how) -> Sequence[int]:  # fmt: skip
             every, body = forms[id(cued)], words[:start] or words
+            if not every:
+                return []
             spans = sentences(body, corpus.ends)
             k = choose(every[0], body, spans, set(words[start:]))
             chosen = body[slice(*spans[k])] if 0 <= k < len(spans) else body
@@ -293,7 +295,7 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
         answers = reader.answer(f"copy from {name}, {how}", 0, rule)
         n = sum(form.n_numbers for form in used)
         if choose is learned:
-            n += sum(len(every[0].chooser.weight) for every in forms.values())
+            n += sum(len(form.chooser.weight) for every in forms.values() for form in every[:1])
         if "reworded" in how:
             n += sum(len(c) for form in used for row in form.reworded for c in row.values())
         yield answers._replace(n_numbers=n)
