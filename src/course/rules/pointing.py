@@ -298,7 +298,9 @@ class Features:
         return table | self.by_wins(seen, cued)
 
     def by_wins(self, seen: Seen, cued: Cued) -> dict[str, list[float]]:
-        """Rate the candidates by comparisons with other names."""
+        """Rate the candidates by comparisons with other names, if the cue names two of them."""
+        if len(set(seen.candidates) & set(seen.words[seen.start :])) < 2:
+            return {}
         tail = [w for w in dict.fromkeys(seen.words[seen.start :]) if w >= 0]
         tail = [w for w in tail if self.corpus.is_word[w] and w not in seen.candidates]
         names, every = self.compared(seen, cued, tail)

@@ -19,7 +19,7 @@ CUES = (
     Cue(1, 0, 1), Cue(1, 0, 2), Cue(1, 1, 1), Cue(1, 2, 1),
     Cue(2, 3, 2), Cue(2, 4, 2), Cue(2, 6, 2),
 )  # fmt: skip
-NEAR = 0.03
+NEAR, MAX_KINDS = 0.03, 24
 
 
 class Item(NamedTuple):
@@ -62,12 +62,15 @@ def choose_on_examples(family: Family, reader: Reader, cued: Cued) -> int:
 
 
 def readers(pages: Pages, asked: Sequence[Asked], budget: int) -> Iterator[Reader]:
-    """Read the prompts with every cue that the pages have; once if two cues find the same."""
-    known = set()
+    """Read the prompts with every cue that the pages have; once if two cues find the same.
+
+    What differs from prompt to prompt is no cue: one with very many kinds is left out.
+    """
+    known: set[tuple[tuple[int, ...], ...]] = set()
     for cue in CUES:
         reader = Reader(pages, cue, asked, budget)
         found = tuple(cued.n_examples for cued in reader.cued), tuple(reader.starts)
-        if found not in known:
+        if found not in known and (len(reader.kinds) <= MAX_KINDS or not known):
             known.add(found)
             yield reader
 
