@@ -236,6 +236,24 @@ def test_a_summary_is_copied_from_the_sentence_that_its_neighbour_marks():
     assert family(found, "copying").item < 0.6 and family(found, "n-grams").item < 0.6
 
 
+def test_two_words_may_mark_together_what_neither_marks_alone():
+    rng = random.Random(13)
+
+    def remark(good):
+        turned = rng.random() < 0.5
+        verb = rng.choice(("keep", "love") if good != turned else ("drop", "hate"))
+        return f"I {'never' if turned else 'always'} {verb} it."
+
+    def post():
+        deeds, k = [f"sold a {thing}" for thing in rng.sample(THINGS, 3)], rng.randrange(3)
+        text = " ".join(f"I {deed}. {remark(i == k)}" for i, deed in enumerate(deeds))
+        return f"{text}\nSum:", deeds[k]
+
+    pages = Pages([" ".join(post()) for _ in range(500)])
+    found = rules.search_cheap(pages, [Item(*post()) for _ in range(20)], BUDGET)
+    assert found[0].item == 1.0 and "pairs of words" in found[0].name
+
+
 def test_a_summary_is_as_long_as_what_it_is_copied_from_and_may_say_it_otherwise():
     rng = random.Random(10)
     base = {"sold": "sell", "lost": "lose", "drew": "draw"}

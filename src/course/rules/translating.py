@@ -8,7 +8,7 @@ import numpy as np
 
 from course.rules.counts import Corpus, Cue, Cued, Ids, Pairs
 from course.rules.pointing import Answers
-from course.rules.writing import N_EXAMPLES, Reader, one, settle
+from course.rules.writing import Reader, one, settle
 
 Key = tuple[object, ...]
 Role = tuple[Ids, int]  # the form of a source, and the place in its translation
@@ -28,11 +28,11 @@ SURE = 0.75
 class Dictionary:
     """What words become on the other side of a cue, and in which order, by counting on examples."""
 
-    N_STEPS, LONGEST = 8, 40
+    N_STEPS, LONGEST, N_ROWS = 8, 40, 12_000
 
     def __init__(self, corpus: Corpus, cue: Cue, cued: Cued, budget: int) -> None:
         self.corpus, self.cue = corpus, cue
-        rows = [(self.source(e.prompt, e.start), e.answer) for e in cued.counted[:N_EXAMPLES]]
+        rows = [(self.source(e.prompt, e.start), e.answer) for e in cued.counted[: self.N_ROWS]]
         self.rows = [(s, t) for s, t in rows if s and t and max(len(s), len(t)) < self.LONGEST]
         self.aligned = self._align()
         self.context: dict[Key, Counter[int]] = {}
@@ -78,29 +78,33 @@ class Dictionary:
 
     def _align(self) -> list[list[int]]:
         """Find the source of each word of a target: IBM model 1 (Brown et al. 1993)."""
-        v = len(self.corpus.words) + 1
-        rows = [(k, s, t) for k, (source, target) in enumerate(self.rows)
-                for t in range(len(target)) for s in range(len(source))]  # fmt: skip
-        if not rows:
+        if not self.rows:
             return []
-        table = np.array(rows)
-        a = np.array([self.rows[k][0][s] + 1 for k, s, _ in rows], np.int64)
-        b = np.array([self.rows[k][1][t] for k, _, t in rows], np.int64)
+        v, start, parts = len(self.corpus.words) + 1, 0, []
+        for source, target in self.rows:
+            m, n = len(source), len(target)
+            parts.append(np.array([
+                np.tile(np.array(source) + 1, n),
+                np.repeat(target, m),
+                start + np.repeat(np.arange(n), m),
+                np.tile(np.arange(m), n),
+            ]))  # fmt: skip
+            start += n
+        a, b, slot, at = np.concatenate(parts, 1)
         keys, pair = np.unique(a * v + b, return_inverse=True)
-        slot = np.unique(table[:, 0] * self.LONGEST + table[:, 2], return_inverse=True)[1]
         chance = np.ones(len(keys))
         for _ in range(self.N_STEPS):
             share = chance[pair] / np.bincount(slot, chance[pair])[slot]
-            n = np.bincount(pair, share)
-            chance = n / np.bincount(keys // v, n)[keys // v]
+            n_pairs = np.bincount(pair, share)
+            chance = n_pairs / np.bincount(keys // v, n_pairs)[keys // v]
         score = chance[pair]
-        best = np.full(slot.max() + 1, -1.0)
+        best = np.full(start, -1.0)
         np.maximum.at(best, slot, score)
-        aligned = [[0] * len(target) for _, target in self.rows]
-        for j in np.flatnonzero(score >= best[slot] - 1e-12)[::-1].tolist():
-            k, s, t = rows[j]
-            aligned[k][t] = s
-        return aligned
+        hits = np.flatnonzero(score >= best[slot] - 1e-12)[::-1]  # of equals, the first
+        flat = np.zeros(start, int)
+        flat[slot[hits]] = at[hits]
+        stops = np.cumsum([len(target) for _, target in self.rows])[:-1]
+        return [order.tolist() for order in np.split(flat, stops)]
 
     def word(self, source: list[int], i: int, nth: int, before: int, way: str
              ) -> tuple[int, float]:  # fmt: skip

@@ -7,14 +7,14 @@ of a cue is counted on the pages that have the cue.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 
 from course.rules.counts import Chooser, Corpus, Cue, Cued, sentences
 from course.rules.pointing import Answers, Asked, Pages
 
-N_EXAMPLES = 6000
+N_EXAMPLES, N_PAIRED = 6000, 10  # examples; words of a sentence that are paired
 
 
 def one(name: str, n_numbers: int, texts: Sequence[str]) -> Answers:
@@ -188,14 +188,22 @@ class Slots:
     @cached_property
     def chooser(self) -> Chooser:
         """Learn which words of a sentence and its neighbours mark it as the one to copy from."""
+        return self._learn(False)
+
+    @cached_property
+    def pair_chooser(self) -> Chooser:
+        """Learn the same of pairs of words, which may say together what neither says alone."""
+        return self._learn(True)
+
+    def _learn(self, pairs: bool) -> Chooser:
         groups, right = [], []
         for e in self.examples[:2000]:
             body = e.prompt[: e.start]
             spans = sentences(body, self.corpus.ends)
             if (source := self.source(body, spans, e.answer)) >= 0:
-                groups.append(describe(body, spans))
+                groups.append(describe(body, spans, pairs))
                 right.append(source)
-        return Chooser(groups, right, self.budget // 2)
+        return Chooser(groups, right, self.budget // 4)
 
 
 def lengths_of(cued: Cued) -> list[int]:
@@ -204,19 +212,20 @@ def lengths_of(cued: Cued) -> list[int]:
     return [n for n, k in lengths.most_common(4) if k >= 0.03 * lengths.total()]
 
 
-def describe(words: Sequence[int], spans: list[tuple[int, int]]) -> list[list[str]]:
+def describe(words: Sequence[int], spans: list[tuple[int, int]], pairs: bool = False
+             ) -> list[list[str]]:  # fmt: skip
     """Describe each sentence by its words, its neighbours' words, and its place."""
-    bags = [set(words[a:b]) for a, b in spans]
+    bags = [sorted(set(words[a:b])) for a, b in spans]
+    none: list[int] = []
     options = []
     for k, bag in enumerate(bags):
-        before = bags[k - 1] if k else set[int]()
-        after = bags[k + 1] if k + 1 < len(bags) else set[int]()
-        options.append(
-            [f"has {w}" for w in bag]
-            + [f"after {w}" for w in before]
-            + [f"before {w}" for w in after]
-            + [f"number {k}", f"number {k - len(bags)}"]
-        )
+        near = {"has": bag, "after": bags[k - 1] if k else none,
+                "before": bags[k + 1] if k + 1 < len(bags) else none}  # fmt: skip
+        option = [f"{side} {w}" for side, others in near.items() for w in others]
+        if pairs:
+            option += [f"{side} {a} {b}" for side, others in near.items()
+                       for a, b in combinations(others[:N_PAIRED], 2)]  # fmt: skip
+        options.append([*option, f"number {k}", f"number {k - len(bags)}"])
     return options
 
 
@@ -253,6 +262,11 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
     def learned(form: Slots, body: list[int], spans: list[tuple[int, int]], t: set[int]) -> int:
         return int(np.argmax([form.chooser.score(option) for option in describe(body, spans)]))
 
+    def learned_pairs(form: Slots, body: list[int], spans: list[tuple[int, int]], t: set[int]
+                      ) -> int:  # fmt: skip
+        options = describe(body, spans, True)
+        return int(np.argmax([form.pair_chooser.score(option) for option in options]))
+
     choices: dict[str, Callable[..., int]] = {
         "all of it": whole,
         "the first sentence": numbered(0),
@@ -263,6 +277,7 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
         "the sentence most like the cue": like_the_cue,
         "the sentence most like the others": like_the_rest,
         "the sentence whose words and neighbours mark it": learned,
+        "the sentence whose pairs of words and neighbours mark it": learned_pairs,
     }
     hows: tuple[str, ...] = (
         "slot by slot",
@@ -296,6 +311,8 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
         n = sum(form.n_numbers for form in used)
         if choose is learned:
             n += sum(len(form.chooser.weight) for every in forms.values() for form in every[:1])
+        if choose is learned_pairs:
+            n += sum(len(f.pair_chooser.weight) for every in forms.values() for f in every[:1])
         if "reworded" in how:
             n += sum(len(c) for form in used for row in form.reworded for c in row.values())
         yield answers._replace(n_numbers=n)
