@@ -324,6 +324,25 @@ def test_a_translation_is_chosen_by_what_goes_with_it_in_the_other_language():
     assert found[0].item == 1.0 and "company of translations" in found[0].name
 
 
+def test_a_translation_is_chosen_as_beside_words_that_are_used_alike():
+    """Where a thing was never worn, how others of its kind are sold says how it is worn."""
+    rng = random.Random(14)
+    verbs = {"wore": ("ipta", "sinta"), "sold": ("palda", "nepalda"), "drew": ("geurida", "geota")}
+    never_worn = THINGS[::5]
+
+    def line(verb, thing):
+        return f"I {verb} the {thing} =", f"{thing[::-1]} {verbs[verb][THINGS.index(thing) % 2]}"
+
+    pages = []
+    for _ in range(600):
+        verb, thing = rng.choice(tuple(verbs)), rng.choice(THINGS)
+        if verb != "wore" or thing not in never_worn:
+            pages.append(" ".join(line(verb, thing)))
+    items = [Item(*line("wore", thing)) for thing in never_worn for _ in range(2)]
+    found = rules.search_cheap(Pages(pages), items, BUDGET, paired=False)
+    assert found[0].item == 1.0 and "similar words" in found[0].name
+
+
 def test_far_apart_things_are_compared_through_a_chain():
     pages, items = towers()
     found = rules.search_cheap(pages, items, BUDGET)

@@ -3,6 +3,7 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -118,9 +119,45 @@ class Dictionary:
                     best, sure = word, trust
         return best, sure
 
+    @cached_property
+    def company(self) -> tuple[dict[Key, dict[int, Counter[int]]], dict[int, Counter[Key]]]:
+        """Count translations by another word of the source, and describe each word by them."""
+        beside: dict[Key, dict[int, Counter[int]]] = {}
+        profile: dict[int, Counter[Key]] = {}
+        for key, count in self.context.items():
+            if key[2:3] == ("with",) and isinstance(other := key[3], int):
+                beside.setdefault(key[:2], {})[other] = count
+                own = profile.setdefault(other, Counter())
+                for word, n in count.items():
+                    own[*key[:2], word] += n
+        return beside, profile
+
+    def by_similar(self, place: Key, others: list[int]) -> int:
+        """Translate a word as it is beside the words that are used like those beside it here."""
+        beside, profile = self.company
+        votes = Counter[int]()
+        for other in others:
+            if other in beside.get(place, {}):
+                continue  # it was met, and said nothing sure
+            for known, count in beside.get(place, {}).items():
+                like = similarity(profile.get(other), profile.get(known), place[0])
+                for word, n in count.items():
+                    votes[word] += like**4 * n / count.total()  # type: ignore[assignment]
+        return votes.most_common(1)[0][0] if votes else -1
+
     def n_numbers(self, way: str) -> int:
         """Return how many counts a way of translating looks up."""
         return sum(len(n) for key, n in self.context.items() if key[2:3] in WAYS[way])
+
+
+def similarity(a: Counter[Key] | None, b: Counter[Key] | None, word: object) -> float:
+    """Return how alike two words are in what others became beside them, a certain one aside."""
+    if not a or not b:
+        return 0.0
+    small, large = sorted((a, b), key=len)
+    dot = sum(n * large[key] for key, n in small.items() if key[0] != word)
+    norm = [sum(n * n for key, n in c.items() if key[0] != word) for c in (a, b)]
+    return float(dot / (norm[0] * norm[1]) ** 0.5) if dot else 0.0
 
 
 class Orders:
@@ -235,8 +272,8 @@ def last_letter(text: str) -> str:
 
 
 def translate(book: Dictionary, orders: Orders, source: list[int], way: str, endings: bool,
-              pairs: Pairs | None) -> str:  # fmt: skip
-    """Translate a source; with words in unseen roles inflected, or chosen by their company."""
+              pairs: Pairs | None, similar: bool) -> str:  # fmt: skip
+    """Translate a source; unseen roles are inflected, doubtful words chosen by their company."""
     nth, before = Counter[int](), 0
     plan = orders.any_plan(source)
     doubtful: list[Key] = []
@@ -253,6 +290,9 @@ def translate(book: Dictionary, orders: Orders, source: list[int], way: str, end
         count = book.context.get(place, Counter())
         if pairs and len(count) > 1:
             texts[j] = book.corpus.words[by_company(count, written[:j] + written[j + 1 :], pairs)]
+        elif similar and len(count) > 1:
+            others = [w for w in source if w != place[0]]
+            texts[j] = book.corpus.words[max(book.by_similar(place, others), 0)] or texts[j]
     return " ".join(text for text in texts if text)
 
 
@@ -270,18 +310,23 @@ def word_by_word(reader: Reader) -> Iterator[Answers]:
     share = reader.budget // (4 * len(reader.kinds))
     books = {id(cued): Dictionary(reader.corpus, reader.cue, cued, share) for cued in reader.kinds}
     pairs = reader.pages.pairs(reader.budget // 2)
-    variants: list[tuple[str, bool, Pairs | None]] = [(way, False, None) for way in WAYS]
     surest = list(WAYS)[-1]
-    variants += [(surest, True, None), ("alone", False, pairs), (surest, True, pairs)]
+    variants: list[tuple[str, bool, Pairs | None, bool]] = [
+        *((way, False, None, False) for way in WAYS),
+        (surest, True, None, False),
+        ("alone", False, pairs, False),
+        (surest, True, pairs, False),
+        (surest, True, None, True),
+    ]
     write = not reader.asked[0].candidates
     for n_kept in (0, 4, 8, 16, 32, 64) if write else (0,):
         orders = {key: Orders(book, n_kept) for key, book in books.items()}
-        for way, endings, company in variants:
+        for way, endings, company, similar in variants:
             texts = [
                 settle(
                     translate(
                         books[id(cued)], orders[id(cued)], books[id(cued)].source(words, start),
-                        way, endings, company,
+                        way, endings, company, similar,
                     ),
                     asked.candidates,
                 )
@@ -292,4 +337,5 @@ def word_by_word(reader: Reader) -> Iterator[Answers]:
             held += len(pairs.keys) if company else 0
             name = f"word by word {way}" + ", stems and endings" * endings
             name += ", by the company of translations" * (company is not None)
+            name += ", by similar words" * similar
             yield one(f"{name}; order by length and {n_kept} words", held, texts)
