@@ -32,6 +32,7 @@ RULES = {
     r"src/course/(classroom|grading|marks|sandbox|submissions|record|replay)\.py": KIT
     + "'roster or status or last_word or feedback or export'",
     r"src/course/address\.py|pyproject\.toml|CITATION\.cff": "tests/test_package.py",
+    r"src/course/rules/.*": "tests/test_rules.py",
     r"src/course/.*": "tests/test_course.py",
     r"(?:solutions|exercises|tests/mutants)/(\d\d_\w+)\b.*": EXERCISES + r"\1",
     r"(chapters/(\d\d_\w+)\.ipynb)": r"\1",

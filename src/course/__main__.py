@@ -4,6 +4,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from course import chapters, doctor
@@ -34,6 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     models.add_argument(
         "--check", action="store_true", help="only compute the card again from the weights"
     )
+    rules = commands.add_parser(
+        "rules", help="search the strongest rule of each task that needs no model"
+    )
+    rules.add_argument("task", nargs="*", help="default: all")
+    rules.add_argument("--pages", type=int, default=48_000, help="to count on (default: 48000)")
+    rules.add_argument("--single", action="store_true", help="score items, not pairs of them")
     mutants = commands.add_parser(
         "mutants", help="run every wrong answer against the tests of its exercise; list survivors"
     )
@@ -151,6 +158,42 @@ def run_models(options: argparse.Namespace) -> int:
     wrong = models.check_card()
     print("\n".join([f"the card should say: {line}" for line in wrong] or [models.card()]))
     return 1 if wrong else 0
+
+
+def run_rules(options: argparse.Namespace) -> int:
+    """Print for each task the strongest cheap rules and the strongest database."""
+    import os
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from course import models, rules
+
+    tasks = options.task or models.TASKS
+    if unknown := [task for task in tasks if task not in (*models.TASKS, *models.LIMITS)]:
+        raise ValueError(f"{unknown[0]!r} is no task; there are {', '.join(models.TASKS)}")
+    n = min(len(tasks), os.cpu_count() or 1)
+    search = partial(search_rules, n_pages=options.pages, paired=not options.single)
+    print(rules.HEAD, flush=True)
+    if n == 1:
+        print_each((row, False) for task in tasks for row in search(task))
+        return 0
+    with ProcessPoolExecutor(n, get_context("spawn")) as pool:
+        print_each((row, False) for rows in pool.map(search, tasks) for row in rows)
+    return 0
+
+
+def search_rules(task: str, n_pages: int, paired: bool) -> list[str]:
+    """Search the rules of one task, on pages of the first seed; budgets are sizes of models."""
+    from itertools import chain, count, islice
+
+    from course import models, rules
+    from gpt2.decoder import count_parameters
+
+    sizes = [count_parameters(models.new_model(size, 0)) for size in models.SIZES]
+    texts = islice(chain.from_iterable(models.pages(0, k) for k in count()), n_pages)
+    items = [rules.Item(i.prompt, i.answer, tuple(i.candidates)) for i in models.items(task)]
+    pages = rules.Pages(list(texts))
+    return list(rules.report(task, pages, items, [min(sizes), max(sizes)], paired))
 
 
 def run_mutants(options: argparse.Namespace) -> int:
