@@ -1,21 +1,22 @@
 """What grows with a model, and what only with its training: six sizes, three seeds, controls.
 
 Each run has a folder in `models/runs/` that is not committed, and when it has ended a file in
-`models/results/` that is. All sizes of a seed see the same pages, by one schedule whose peak follows
-from the width. `course growth` lists the runs, trains those that are left, and says how far it got.
+`models/results/` that is. All sizes of a seed see the same pages, by one schedule whose peak
+follows from the width.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from math import sqrt
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+from miniweb.leaks import find_leaks
 from torch import Tensor
 
 from course.chapters import ROOT
@@ -26,8 +27,7 @@ from gpt2.decoder import GPT, GPTConfig, count_parameters
 from gpt2.prompting import complete
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import CHECKPOINT, TrainingConfig, evaluate, load_model, read_checkpoint, train
-from miniweb.leaks import find_leaks
-from miniweb.longtail import GENRES, LongTail, documents, invented_world, real_world
+from miniweb.longtail import LongTail, documents, invented_world, real_world
 from miniweb.tasks import TASKS, Item, test_items
 
 FOLDER = ROOT / "models"
@@ -83,9 +83,10 @@ def planned() -> list[Run]:
     """List all runs: every size and seed, pairs of equal compute, and the smallest for longer."""
     names, seeds = list(SIZES), (0, 1, 2)
     main = [Run(size, seed) for seed in seeds for size in names]
-    pairs = zip(names[:3], names[1:4], strict=True)
     equal = [
-        Run(small, seed, as_much_compute(small, large)) for small, large in pairs for seed in seeds
+        Run(small, seed, as_much_compute(small, large))
+        for small, large in pairwise(names[:4])
+        for seed in seeds
     ]
     return [*main, *equal, *(Run(names[0], seed, 4 * N_STEPS) for seed in seeds)]
 
@@ -162,7 +163,14 @@ def train_run(run: Run, minutes: float) -> bool:
     while done < run.steps and perf_counter() - start < 60 * minutes:
         until = min(done + EVERY, run.steps)
         train(
-            model, rows, run.config, folder, resume=done > 0, progress=False, until=until, on_step=note
+            model,
+            rows,
+            run.config,
+            folder,
+            resume=done > 0,
+            progress=False,
+            until=until,
+            on_step=note,
         )
         done = until
     return done == run.steps

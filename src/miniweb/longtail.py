@@ -35,7 +35,7 @@ GENRES = {  # the shares of the pages
 
 N_PEOPLE = Table((1, 2, 3, 4), (2, 4, 2, 1))
 OWNERS = Table(("{who} had {a_thing}.", "The {thing} was {who}'s."), (3, 1))
-HAPPENINGS = {"use": 6, "go": 3, "replace": 3, "meddle": 6, "swap": 1}  # the last two need others
+HAPPENINGS = {"use": 5, "go": 2, "replace": 3, "meddle": 5, "swap": 3}  # the last two need others
 OWNER_QUESTIONS = {
     "what": "What does {who} have?",
     "where": "Where is {who}?",

@@ -8,7 +8,7 @@ says where the dial of the task stands.
 import re
 from collections.abc import Callable
 from functools import partial
-from itertools import cycle, islice, product
+from itertools import cycle, islice, pairwise, product
 from random import Random
 from typing import NamedTuple
 
@@ -81,15 +81,10 @@ def translation(source: Source, n_clauses: int) -> Pair | None:
 def summary(source: Source, n_events: int, kind: str) -> Pair:
     """Sum up one post twice, with the point at another event.
 
-    `kind` is `plain` (remarks by heart), `turned` (a modal and a verb, which agree or not) or `new`
-    (such a pair that no page holds).
+    A remark is `turned`, a modal and a verb that agree or not, or a `new` pair of these.
     """
     draw = source.draw
-    tables = {
-        "plain": source.seen.sayings,
-        "turned": source.seen.turned,
-        "new": source.held.turned,
-    }[kind]
+    tables = (source.held if kind == "new" else source.seen).turned
     events = [source.held.event(draw) for _ in range(n_events)]
     if len({str(event) for event in events}) < n_events:
         return summary(source, n_events, kind)
@@ -129,51 +124,61 @@ def choice(source: Source, least: int, most: int) -> Pair | None:
 def cloze(source: Source, n_people: int) -> Pair | None:
     """Leave out the last word of a story, which names what somebody has by now."""
     scene = source.held.scene(source.draw, n_people)
-    two = two_people(source, scene)
+    two = two_people(source, scene, "what")
     items = []
     for person in two or ():
         thing, others = scene.has[person], [p for p in scene.names if p != person]
         who, deed = scene.names[source.draw(Table(others))], source.draw(source.seen.uses(thing))
         cue = f"{who} {deed.past} {scene.names[person]}'s"
-        items.append(Item(f"{scene} {cue}", thing.english, named(scene)))
+        things = tuple(thing.english for thing in scene.things)
+        items.append(Item(f"{scene} {cue}", thing.english, things))
     return (items[0], items[1]) if two else None
 
 
 def reading(source: Source, n_people: int, kind: str) -> Pair | None:
-    """Ask about two people of one story what they have or where they are."""
+    """Ask two questions of one kind about one story."""
     scene = source.held.scene(source.draw, n_people)
-    two = two_people(source, scene)
-    if not two or not all(scene.answer(kind, person) for person in two):
-        return None
-    questions = {p: scene.question(kind, p) for p in two}
+    two = two_people(source, scene, kind)
     items = [
-        Item(f"{scene}\nQ: {questions[p]}\nA:", scene.answer(kind, p), named(scene)) for p in two
+        Item(
+            f"{scene}\nQ: {scene.question(kind, p)}\nA:", scene.answer(kind, p), named(scene, kind)
+        )
+        for p in two or ()
     ]
-    return (items[0], items[1]) if items[0].answer != items[1].answer else None
+    return (items[0], items[1]) if two else None
 
 
-def named(scene: Scene) -> tuple[str, ...]:
-    """Return the things that a scene names."""
-    return tuple(thing.english for thing in scene.things)
+def named(scene: Scene, kind: str) -> tuple[str, ...]:
+    """Return all that a scene names which could answer a kind of question."""
+    if kind == "who":
+        return tuple(scene.names.values())
+    return tuple(with_article(thing.english) for thing in scene.things)
 
 
-def two_people(source: Source, scene: Scene) -> list[Person] | None:
-    """Choose two people of a scene, unless a rule of place finds what both have."""
+def two_people(source: Source, scene: Scene, kind: str) -> list[Person] | None:
+    """Choose two people, one with another thing than at first, whom no rule of place gets right."""
     two = source.draw.distinct(tuple(scene.names), 2)
-    pointed = [pointers(str(scene), named(scene), scene.names[p]) for p in two]
-    right = tuple(scene.has[p].english for p in two)
-    return None if right in zip(*pointed, strict=True) else two
+    names, things = tuple(scene.names.values()), tuple(t.english for t in scene.things)
+    if kind == "who":
+        pointed = [pointers(str(scene), names, scene.has[p].english) for p in two]
+        right = tuple(scene.names[p] for p in two)
+    else:
+        pointed = [pointers(str(scene), things, scene.names[p]) for p in two]
+        right = tuple(scene.has[p].english for p in two)
+    found = right in zip(*pointed, strict=True)
+    return None if found or not scene.changed & set(two) else two
 
 
-def pointers(text: str, things: tuple[str, ...], who: str) -> list[str]:
-    """Return what rules of place take for the thing of a person: they read no word but names.
+def pointers(text: str, candidates: tuple[str, ...], cue: str) -> list[str]:
+    """Return what rules of place answer, which read no word of a story but candidates and the cue.
 
-    In order: first and last named, most and least often, next behind and next before the first and
-    the last time that the person is named, and nearest.
+    In order: first and last named, most and least often; next behind and next before the first and
+    the last time that the cue stands; nearest to it; the first and the last one in the first and in
+    the last sentence that holds the cue and a candidate.
     """
-    spots = [(m.start(), t) for t in things for m in re.finditer(rf"\b{re.escape(t)}\b", text)]
-    places = [m.start() for m in re.finditer(re.escape(who), text)]
-    counts = {thing: sum(t == thing for _, t in spots) for thing in things}
+    spots = sorted((m.start(), c) for c in candidates for m in re.finditer(rf"\b{c}\b", text))
+    places = [m.start() for m in re.finditer(rf"\b{cue}\b", text)]
+    counts = {c: sum(other == c for _, other in spots) for c in candidates}
 
     def behind(place: int) -> str:
         return min([s for s in spots if s[0] > place], default=(0, ""))[1]
@@ -181,20 +186,28 @@ def pointers(text: str, things: tuple[str, ...], who: str) -> list[str]:
     def before(place: int) -> str:
         return max([s for s in spots if s[0] < place], default=(0, ""))[1]
 
+    ends = [0, *(m.end() for m in re.finditer(r"\.", text))]
+    sentences = [
+        [c for spot, c in spots if start <= spot < end]
+        for start, end in pairwise(ends)
+        if any(start <= place < end for place in places)
+    ]
+    shared = [named for named in sentences if named] or [[""]]
     return [
-        min(spots)[1],
-        max(spots)[1],
-        max(things, key=counts.__getitem__),
-        min(things, key=counts.__getitem__),
+        spots[0][1],
+        spots[-1][1],
+        max(candidates, key=counts.__getitem__),
+        min(candidates, key=counts.__getitem__),
         *(rule(place) for rule in (behind, before) for place in (places[0], places[-1])),
-        min((abs(spot - place), t) for spot, t in spots for place in places)[1],
+        min((abs(spot - place), c) for spot, c in spots for place in places)[1],
+        *(sentence[i] for sentence in (shared[0], shared[-1]) for i in (0, -1)),
     ]
 
 
 DIALS: dict[str, dict[str, Callable[[Source], Pair | None]]] = {
     "reading": {
         f"{kind}, {n} people": partial(reading, n_people=n, kind=kind)
-        for n, kind in product((2, 3), ("what", "where"))
+        for n, kind in product((2, 3), ("what", "who"))
     },
     "question": {
         f"rank {start} to {end}": partial(question, start=start, end=end)
@@ -202,7 +215,7 @@ DIALS: dict[str, dict[str, Callable[[Source], Pair | None]]] = {
     },
     "summary": {
         f"{n} events, {kind}": partial(summary, n_events=n, kind=kind)
-        for n, kind in product((2, 4), ("plain", "turned", "new"))
+        for n, kind in product((2, 4), ("turned", "new"))
     },
     "translation": {f"{n} clauses": partial(translation, n_clauses=n) for n in (1, 2, 3)},
     "cloze": {f"{n} people": partial(cloze, n_people=n) for n in (2, 3, 4)},
