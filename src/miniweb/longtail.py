@@ -285,7 +285,7 @@ class Grammar:
         return zipf(self.world.lexicon.things, lambda t: abs(getattr(t, scale) - level) == 1)
 
     def _scenes(self, verb: Verb, thing: Thing) -> Table[Word]:
-        """Return where a post may say that something was done."""
+        """Return where a page may say that something was done."""
         words = (verb.base, thing.english)
         return zipf(self.world.lexicon.places, lambda p: self.allowed("post", *words, p.english))
 
@@ -438,7 +438,8 @@ class Grammar:
     def clause(self, draw: Draw) -> Clause:
         """Choose who did what, to which thing, and where."""
         thing, adjective, number = self.noun(draw, draw(NOUNS))
-        verb, place = draw(self.deeds(thing)), draw(self.places) if draw(YES_OR_NO) else None
+        verb = draw(self.deeds(thing))
+        place = draw(self.scenes(verb, thing)) if draw(YES_OR_NO) else None
         return Clause(draw(self.people), verb, thing, adjective, number, place)
 
     # Which city lies where
