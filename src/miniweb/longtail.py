@@ -375,10 +375,9 @@ class Grammar:
     def told_comparison(self, draw: Draw) -> str:
         """Say which of two things is more."""
         scale, a, b = self.neighbours(draw)
-        if draw(COMPARISONS) == "more":
-            return f"{capital(a)} is {comparative(scale, a, b)} than {with_article(b.english)}."
-        low, high = sorted((a, b), key=operator.attrgetter(scale))
-        return f"{capital(low)} is not as {SCALES[scale][2]} as {with_article(high.english)}."
+        if getattr(a, scale) < getattr(b, scale) and draw(COMPARISONS) == "not as":
+            return f"{capital(a)} is not as {SCALES[scale][2]} as {with_article(b.english)}."
+        return f"{capital(a)} is {comparative(scale, a, b)} than {with_article(b.english)}."
 
     def asked_comparison(self, draw: Draw) -> str:
         """Ask which of two things is more, or less."""
