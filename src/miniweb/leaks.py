@@ -75,7 +75,7 @@ class Search:
     def add(self, kind: str, meaning: str, *forms: str) -> None:
         """Say what forms mean."""
         for form in dict.fromkeys(forms):
-            self.marks[form].append((kind, meaning))
+            self.marks[" ".join(WORDS.findall(form))].append((kind, meaning))
 
     def read(self, words: list[str]) -> dict[str, list[Mark]]:
         """Mark what means something, the longest name where several fit."""
