@@ -124,7 +124,8 @@ class Document:
 
 def with_article(words: str) -> str:
     """Put a or an before a noun phrase."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    vowel = words[0] in "aeiou" and not words.startswith(("uni", "use"))
+    return f"{'an' if vowel else 'a'} {words}"
 
 
 def describe(person: Person, verb: Verb, thing: Word, place: str) -> dict[str, str]:

@@ -285,7 +285,7 @@ class Grammar:
         return zipf(self.world.lexicon.things, lambda t: abs(getattr(t, scale) - level) == 1)
 
     def _scenes(self, verb: Verb, thing: Thing) -> Table[Word]:
-        """Return where a post may say that something was done."""
+        """Return where a page may say that something was done."""
         words = (verb.base, thing.english)
         return zipf(self.world.lexicon.places, lambda p: self.allowed("post", *words, p.english))
 
@@ -375,10 +375,9 @@ class Grammar:
     def told_comparison(self, draw: Draw) -> str:
         """Say which of two things is more."""
         scale, a, b = self.neighbours(draw)
-        if draw(COMPARISONS) == "more":
-            return f"{capital(a)} is {comparative(scale, a, b)} than {with_article(b.english)}."
-        low, high = sorted((a, b), key=operator.attrgetter(scale))
-        return f"{capital(low)} is not as {SCALES[scale][2]} as {with_article(high.english)}."
+        if getattr(a, scale) < getattr(b, scale) and draw(COMPARISONS) == "not as":
+            return f"{capital(a)} is not as {SCALES[scale][2]} as {with_article(b.english)}."
+        return f"{capital(a)} is {comparative(scale, a, b)} than {with_article(b.english)}."
 
     def asked_comparison(self, draw: Draw) -> str:
         """Ask which of two things is more, or less."""
@@ -438,7 +437,8 @@ class Grammar:
     def clause(self, draw: Draw) -> Clause:
         """Choose who did what, to which thing, and where."""
         thing, adjective, number = self.noun(draw, draw(NOUNS))
-        verb, place = draw(self.deeds(thing)), draw(self.places) if draw(YES_OR_NO) else None
+        verb = draw(self.deeds(thing))
+        place = draw(self.scenes(verb, thing)) if draw(YES_OR_NO) else None
         return Clause(draw(self.people), verb, thing, adjective, number, place)
 
     # Which city lies where
