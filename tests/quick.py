@@ -24,8 +24,10 @@ EXERCISES, KIT = "tests/test_exercises.py -k ", "tests/test_classroom.py -k "
 RULES = {
     r"src/gpt2/(?:__main__|runs|texts)\.py": "tests/test_cli.py",
     r"src/gpt2/(\w+)\.py": r"tests/test_\1.py",
+    r"src/miniweb/(lexicon|cities|longtail|tasks)\b.*": r"tests/test_\1.py",
+    r"src/miniweb/leaks\.py": "tests/test_longtail.py",
     r"src/miniweb/.*": "tests/test_miniweb.py",
-    r"src/course/(models|collect)\.py": r"tests/test_\1.py",
+    r"src/course/(models|collect|growth)\.py": r"tests/test_\1.py",
     r"models/.*": "tests/test_models.py",
     r"src/course/(exercises|mutants)\.py": EXERCISES + "03_batches",
     r"src/course/(release|check)\.py": KIT + "'release or check or progress or verdict'",

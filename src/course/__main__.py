@@ -35,6 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     models.add_argument(
         "--check", action="store_true", help="only compute the card again from the weights"
     )
+    growth = commands.add_parser(
+        "growth", help="list the runs of the study of growth, or train some of them, in pieces"
+    )
+    growth.add_argument("run", nargs="*", help="as listed, 0.3M-0 or 0.3M-0-36000; default: none")
+    growth.add_argument("--minutes", type=float, default=85, help="to train for (default: 85)")
+    growth.add_argument("--world", type=int, default=0, help="an invented one, to tune on")
     rules = commands.add_parser(
         "rules", help="search the strongest rule of each task that needs no model"
     )
@@ -158,6 +164,20 @@ def run_models(options: argparse.Namespace) -> int:
     wrong = models.check_card()
     print("\n".join([f"the card should say: {line}" for line in wrong] or [models.card()]))
     return 1 if wrong else 0
+
+
+def run_growth(options: argparse.Namespace) -> int:
+    """List the runs, or train those that are named for some minutes; write down what has ended."""
+    from course import growth
+
+    if not options.run:
+        print("\n".join(map(growth.describe, growth.planned())))
+    for name in options.run:
+        run = growth.parse(name, options.world)
+        if growth.train_run(run, options.minutes):
+            growth.write_down(run)
+        print(growth.describe(run))
+    return 0
 
 
 def run_rules(options: argparse.Namespace) -> int:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from miniweb.leaks import find_leaks
 from torch import Tensor
 
 from course.chapters import ROOT
@@ -27,6 +26,7 @@ from gpt2.decoder import GPT, GPTConfig, count_parameters
 from gpt2.prompting import complete
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import CHECKPOINT, TrainingConfig, evaluate, load_model, read_checkpoint, train
+from miniweb.leaks import find_leaks
 from miniweb.longtail import LongTail, documents, invented_world, real_world
 from miniweb.tasks import TASKS, Item, test_items
 
@@ -89,6 +89,26 @@ def planned() -> list[Run]:
         for seed in seeds
     ]
     return [*main, *equal, *(Run(names[0], seed, 4 * N_STEPS) for seed in seeds)]
+
+
+def parse(name: str, world: int = 0) -> Run:
+    """Find a run by its name: size, seed and, if other than N_STEPS, steps.
+
+    Raises ValueError for a name that is not of this form.
+    """
+    size, _, rest = name.partition("-")
+    numbers = rest.split("-")
+    if size not in SIZES or len(numbers) > 2 or not all(map(str.isdigit, numbers)):
+        raise ValueError(f"{name!r} is no run: write a size of {', '.join(SIZES)} and a seed, 1M-0")
+    return Run(size, *map(int, numbers), world=world)
+
+
+def describe(run: Run) -> str:
+    """Say in a line how far a run has come."""
+    log = read_log(FOLDER / "runs" / str(run))
+    done = log[-1]["step"] if log else 0
+    state = "written down" if (FOLDER / "results" / f"{run}.json").exists() else f"step {done:,}"
+    return f"{run!s:20} {n_parameters(run.size):>10,} parameters {run.steps:>7,} steps: {state}"
 
 
 def world_of(run: Run) -> LongTail:
@@ -160,7 +180,7 @@ def train_run(run: Run, minutes: float) -> bool:
     checkpoint = folder / CHECKPOINT
     done = read_checkpoint(checkpoint, "rng.")[0]["step"] if checkpoint.exists() else 0
     log = [row for row in log if row["step"] <= done]
-    while done < run.steps and perf_counter() - start < 60 * minutes:
+    while done < run.steps:
         until = min(done + EVERY, run.steps)
         train(
             model,
@@ -173,6 +193,8 @@ def train_run(run: Run, minutes: float) -> bool:
             on_step=note,
         )
         done = until
+        if perf_counter() - start > 60 * minutes:
+            break
     return done == run.steps
 
 

@@ -16,7 +16,9 @@ from course.chapters import ROOT
 
 FOLLOWED = ("gpt2", "miniweb", "course.models")  # the rest of `course` is no part of a lesson
 DATA = {  # what they read besides
-    "miniweb": "src/miniweb/*.tsv",
+    "miniweb.facts": "src/miniweb/countries.tsv",
+    "miniweb.cities": "src/miniweb/cities.tsv",
+    "miniweb.lexicon": "src/miniweb/lexicon/*.tsv",
     "course.models": "models/*",
     "course.figures": "src/course/figures.mplstyle",
 }

@@ -1,0 +1,127 @@
+"""The study of growth: its plan, its pieces, and the arithmetic of its tables."""
+
+import json
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from course import growth
+from course.__main__ import main
+from course.growth import Run
+from gpt2.tokenizer import Tokenizer
+from gpt2.training import CHECKPOINT, read_checkpoint
+from miniweb.longtail import documents, invented_world
+
+
+def test_the_plan_has_every_size_three_seeds_and_the_controls():
+    runs = growth.planned()
+    assert len(set(map(str, runs))) == len(runs)
+    for size in growth.SIZES:
+        assert {r.seed for r in runs if (r.size, r.steps) == (size, growth.N_STEPS)} == {0, 1, 2}
+    sizes = {size: growth.n_parameters(size) for size in growth.SIZES}
+    assert 0.03e6 < min(sizes.values()) < 0.04e6 and 3.5e6 < max(sizes.values()) < 4.5e6
+    longer = [run for run in runs if run.steps != growth.N_STEPS]
+    assert {r.seed for r in longer if r.steps == 4 * growth.N_STEPS and r.size == "0.03M"} == {
+        0,
+        1,
+        2,
+    }
+    for small, large in pairwise(list(growth.SIZES)[:4]):
+        steps = growth.as_much_compute(small, large)
+        cost = sizes[small] * steps / (sizes[large] * growth.N_STEPS)
+        assert abs(cost - 1) < 0.05 and any((r.size, r.steps) == (small, steps) for r in longer)
+
+
+def test_a_wider_model_learns_at_a_lower_peak_and_nothing_else_changes():
+    configs = {size: Run(size, 0).config for size in growth.SIZES}
+    peaks = [config.learning_rate for config in configs.values()]
+    assert peaks == sorted(peaks, reverse=True) and configs["1M"].learning_rate == 3e-3
+    for size, config in configs.items():
+        width = growth.SIZES[size][1]
+        assert config.learning_rate == pytest.approx(3e-3 * (128 / width) ** 0.5)
+        assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
+        assert (config.n_steps, config.save_every) == (growth.N_STEPS, growth.EVERY)
+
+
+@pytest.mark.parametrize("name", ["0.3M-0", "0.3M-1-36000"])
+def test_a_run_is_found_by_its_name(name):
+    assert str(growth.parse(name)) == name
+    assert growth.parse(name, 4).world == 4 and str(growth.parse(name, 4)) == f"{name}-world4"
+
+
+@pytest.mark.parametrize("name", ["", "0.3M", "5M-0", "0.3M-x", "0.3M-0-1-2", "0.3M--1"])
+def test_a_name_that_is_no_run_is_refused(name, capsys):
+    assert main(["growth", name]) == 2
+    assert "is no run: write a size of 0.03M, " in capsys.readouterr().err
+
+
+def test_a_pair_counts_if_both_are_right():
+    assert growth.pairs("1101100011").tolist() == [1, 0, 0, 0, 1]
+    items = growth.items("choice", 1)[:8]
+    given = [item.answer for item in items]
+    given[2] = "a word"
+    assert growth.right(given, items) == "11011111"
+    levels = growth.by_level("choice", "11011111", 1)
+    assert list(levels) == list(dict.fromkeys(item.level for item in items))
+    assert levels[items[2].level] == 0 and levels[items[4].level] == 1
+
+
+def test_a_slope_is_that_of_the_line_and_its_interval_holds_it():
+    """Accuracies on a line of 0.2 a tenfold, read off 400 pairs of chance."""
+    rng = np.random.default_rng(3)
+    runs = []
+    for size in growth.SIZES:
+        for seed in range(3):
+            n = growth.n_parameters(size)
+            p = 0.1 + 0.2 * (np.log10(n) - 4.5)
+            digits = "".join("11" if x < p else "10" for x in rng.random(400))
+            runs.append({"n_parameters": n, "seed": seed, "right": {"cloze": digits}})
+    slope, low, high = growth.slope("cloze", runs)
+    assert low < 0.2 < high and abs(slope - 0.2) < 0.05 and 0.01 < high - low < 0.2
+    flat = [run | {"right": {"cloze": runs[0]["right"]["cloze"]}} for run in runs]
+    assert growth.slope("cloze", flat)[:2] == pytest.approx((0, 0), abs=1e-9)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Short runs in an invented world, in a folder of their own."""
+    texts = (
+        page.text for _, page in zip(range(400), documents(0, invented_world(1)), strict=False)
+    )
+    Tokenizer.train(texts, growth.N_MERGES).save(tmp_path / "runs" / "tokenizer1")
+    for name, value in (("FOLDER", tmp_path), ("EVERY", 10), ("POOL", 200), ("N_ITEMS", 12)):
+        monkeypatch.setattr(growth, name, value)
+    monkeypatch.setattr(growth, "N_CURVE", 12)
+    growth.items.cache_clear()
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+    growth.items.cache_clear()
+
+
+def test_a_run_in_pieces_is_the_run_in_one(small, capsys):
+    run = Run("0.03M", 1, 40, world=1)
+    assert growth.train_run(run, minutes=9)
+    whole = (small / "runs" / str(run)).rename(small / "whole")
+    pieces = 0
+    while not growth.train_run(run, minutes=1e-9):
+        pieces += 1
+        assert pieces < 9
+    assert pieces >= 3  # a piece always gets somewhere
+    again = small / "runs" / str(run)
+    for name in (CHECKPOINT, *(f"{step:06}.safetensors" for step in (10, 20, 30, 40))):
+        one, two = (read_checkpoint(folder / name) for folder in (whole, again))
+        assert one[0] == two[0] and one[1].keys() == two[1].keys()
+        assert all(torch.equal(one[1][key], two[1][key]) for key in one[1]), name
+    assert (whole / "log.json").read_text() == (again / "log.json").read_text()
+    assert main(["growth", "0.03M-1-40", "--world", "1"]) == 0
+    assert "written down" in capsys.readouterr().out
+    (found,) = growth.results()
+    assert {"size", "seed", "steps", "world", "tokens", "sha256", "loss", "right", "curve"} <= set(
+        found
+    )
+    assert set(found["right"]) == set(growth.TASKS)
+    assert all(len(digits) == 12 for digits in found["right"].values())
+    assert json.loads((small / "results" / f"{run}.json").read_text()) == found
