@@ -61,9 +61,10 @@ def translation(source: Source, n_clauses: int) -> Pair | None:
     old = clauses[place]
 
     def fits(thing: Thing) -> bool:
-        if old.verb not in source.held.deeds_of(thing):
+        allowed, name = source.held.allowed, thing.english
+        if not (old.verb.reading(thing) and allowed("deed", old.verb.base, name)):
             return False
-        words = old.adjective is None or old.adjective in source.held.adjectives_of(thing)
+        words = old.adjective is None or allowed("phrase", old.adjective.english, name)
         korean = [lexicon.translate_verb(old.verb, t) for t in (thing, old.thing)]
         return words and korean[0] != korean[1]
 
