@@ -7,7 +7,7 @@ says where the dial of the task stands.
 
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from itertools import cycle, islice, product
 from random import Random
 from typing import NamedTuple
@@ -166,14 +166,19 @@ def two_people(source: Source, scene: Scene) -> list[Person] | None:
     return None if right in zip(*pointed, strict=True) else two
 
 
+@cache
+def _named(words: str) -> re.Pattern[str]:
+    return re.compile(rf"\b{re.escape(words)}\b")  # re itself remembers 512 patterns, too few here
+
+
 def pointers(text: str, things: tuple[str, ...], who: str) -> list[str]:
     """Return what rules of place take for the thing of a person: they read no word but names.
 
     In order: first and last named, most and least often, next behind and next before the first and
     the last time that the person is named, and nearest.
     """
-    spots = [(m.start(), t) for t in things for m in re.finditer(rf"\b{re.escape(t)}\b", text)]
-    places = [m.start() for m in re.finditer(re.escape(who), text)]
+    spots = [(m.start(), t) for t in things for m in _named(t).finditer(text)]
+    places = [m.start() for m in _named(who).finditer(text)]
     counts = {thing: sum(t == thing for _, t in spots) for thing in things}
 
     def behind(place: int) -> str:
