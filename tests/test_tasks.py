@@ -241,7 +241,7 @@ def balance(items):
 
 def candidates(task):
     """Draw items with candidates; of those that ask where, the places that the story names."""
-    items = draw_items(task.replace("where", "reading"), 6, 1200, REAL)
+    items = draw_items(task.replace("where", "reading"), 1, 600, REAL)
     if task != "where":
         return [item for item in items if not item.level.startswith("where")]
     went = re.compile(r"went to the ([a-z ]+)\.")
