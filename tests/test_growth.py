@@ -1,7 +1,7 @@
 """The study of growth: its plan, its pieces, and the arithmetic of its tables."""
 
 import json
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pytest

@@ -99,9 +99,13 @@ WHO = r"\w+ \w+"
 
 
 class Counting:
-    """What pages of a world cost; each method takes a text apart."""
+    """What pages of a world cost; each method takes a text apart.
 
-    def __init__(self, world):
+    With `held_out`, combinations are those that no page holds: another one is a KeyError.
+    """
+
+    def __init__(self, world, held_out=False):
+        self.held_out = held_out
         words = world.lexicon
         self.things = {t.english: t for t in words.things}
         self.plurals = {t.plural: t for t in words.things}
@@ -128,12 +132,12 @@ class Counting:
             for c in world.cities
         }
         self.cities = by_rank(self.facts)
-        self.asked = by_rank(self.facts, lambda c: not is_held_out("question", c))
+        self.asked = by_rank(self.facts, lambda c: self.allowed("question", c))
         self.uses = cache(lambda t: self.by_past(t, lambda v: v.keeps))
         self.done = cache(lambda t: self.by_past(t, lambda v: True))
-        self.deeds = cache(lambda t: self.by_past(t, lambda v: not is_held_out("deed", v.base, t)))
+        self.deeds = cache(lambda t: self.by_past(t, lambda v: self.allowed("deed", v.base, t)))
         self.described = cache(
-            lambda t: by_rank(self.adjectives, lambda a: not is_held_out("phrase", a, t))
+            lambda t: by_rank(self.adjectives, lambda a: self.allowed("phrase", a, t))
         )
         self.translated = by_rank(self.things, lambda t: bool(self.deeds(t) and self.described(t)))
         self.owned = cache(lambda who: by_rank(self.things, lambda t: self.may(who, t)))
@@ -143,7 +147,7 @@ class Counting:
             )
         )
         self.scenes = cache(
-            lambda *deed: by_rank(self.places, lambda p: not is_held_out("post", *deed, p))
+            lambda *deed: by_rank(self.places, lambda p: self.allowed("post", *deed, p))
         )
         self.statements = [
             (name, form, pattern(form))
@@ -152,8 +156,11 @@ class Counting:
         ]
         self.questions = {n: pattern(f) for n, f in longtail.CITY_QUESTIONS.items()}
 
+    def allowed(self, *words):
+        return is_held_out(*words) == self.held_out
+
     def may(self, who, thing):
-        return not is_held_out("owner", who, thing)
+        return self.allowed("owner", who, thing)
 
     def by_past(self, thing, kept):
         verbs = [v.past for v in self.verbs_of[thing] if kept(v)]
@@ -325,7 +332,7 @@ class Counting:
         for (modal, holds), (mind, cares) in product(
             longtail.MODALS.items(), longtail.MINDS.items()
         ):
-            if not is_held_out("remark", modal, mind):
+            if self.allowed("remark", modal, mind):
                 found[holds is cares].append(f"I {modal} {mind} that.")
         return found
 
@@ -398,7 +405,7 @@ class Counting:
         nats += cost(weighted(longtail.NOUNS), kind) + cost(self.people, who) + math.log(2)
         nats += cost(self.deeds(thing.english), past)
         verb = self.past[past]
-        if place:
+        if place and not self.held_out:
             nats += cost(self.scenes(verb.base, thing.english), place)
         reading = next(r for r in verb.readings if r.tag == "any" or r.tag in thing.tags)
         words = [

@@ -47,7 +47,7 @@ SCALES = {  # a scale of things: more of it, less of it, and the plain word
     "weight": ("heavier", "lighter", "heavy"),
     "price": ("more expensive", "cheaper", "expensive"),
 }
-COMPARISONS = Table(("more", "not as"), (3, 1))
+COMPARISONS = Table(("more", "not as"), (1, 1))
 
 EVENTS = Table(("I {deed}.", "At the {place} I {did} {thing}."), (3, 1))
 SAYINGS = {  # of the point of a post, and of what is not
@@ -70,7 +70,7 @@ SAYINGS = {  # of the point of a post, and of what is not
 }
 MODALS = {  # does the verb behind it hold, or its opposite?
     "will always": True,
-    "will long": True,
+    "try to": True,
     "still": True,
     "often": True,
     "will never": False,
@@ -84,9 +84,9 @@ MINDS = {  # is what one does so the point?
     "dream of": True,
     "talk about": True,
     "forget": False,
-    "get over": False,
     "ignore": False,
-    "laugh off": False,
+    "overlook": False,
+    "dismiss": False,
 }
 
 STATEMENTS = {
@@ -515,7 +515,8 @@ def noun_phrase(thing: Thing, adjective: Word | None, number: Word | None) -> tu
     """Name a thing or several in both languages, without an article."""
     english, korean = thing.plural if number else thing.english, thing.korean
     if adjective:
-        english, korean = f"{adjective.english} {english}", f"{adjective.korean} {korean}"
+        pairs, of, boots = english.rpartition("pairs of ")
+        english, korean = f"{pairs}{of}{adjective.english} {boots}", f"{adjective.korean} {korean}"
     if number:
         english, korean = f"{number.english} {english}", f"{korean} {number.korean} {thing.counter}"
     return english, korean

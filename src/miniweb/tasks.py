@@ -7,7 +7,7 @@ says where the dial of the task stands.
 
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from itertools import cycle, islice, pairwise, product
 from random import Random
 from typing import NamedTuple
@@ -60,14 +60,25 @@ def translation(source: Source, n_clauses: int) -> Pair | None:
     place = draw(Table(range(n_clauses)))
     old = clauses[place]
 
-    def fits(thing: Thing) -> bool:
-        if old.verb not in source.held.deeds_of(thing):
-            return False
-        words = old.adjective is None or old.adjective in source.held.adjectives_of(thing)
-        korean = [lexicon.translate_verb(old.verb, t) for t in (thing, old.thing)]
-        return words and korean[0] != korean[1]
+    def is_new(thing: Thing) -> bool:
+        """Say whether no page may say this of a thing, in these or other words."""
+        said = old.verb.reading(thing)
+        same = [
+            verb
+            for verb in lexicon.verbs_of(thing)
+            if said and (reading := verb.reading(thing)) and reading.korean == said.korean
+        ]
+        return bool(same) and all(source.held.allowed("deed", v.base, thing.english) for v in same)
 
-    if not any(map(fits, lexicon.things)):
+    def fits(thing: Thing) -> bool:
+        reading, allowed = old.verb.reading(thing), source.held.allowed
+        if not reading or reading.korean == was.korean:
+            return False
+        words = old.adjective is None or allowed("phrase", old.adjective.english, thing.english)
+        return words and is_new(thing)
+
+    was = old.verb.reading(old.thing)
+    if was is None or not is_new(old.thing) or not any(map(fits, lexicon.things)):
         return None
     shown = " = ".join(sentence(lexicon, [source.seen.clause(draw)]))
     items = []
@@ -125,13 +136,14 @@ def cloze(source: Source, n_people: int) -> Pair | None:
     """Leave out the last word of a story, which names what somebody has by now."""
     scene = source.held.scene(source.draw, n_people)
     two = two_people(source, scene, "what")
+    verbs = source.held.world.lexicon.verbs  # one that may be said of all things gives no hint
+    deed = source.draw(zipf(verbs, lambda v: v.keeps and all(map(v.reading, scene.things))))
+    things = tuple(thing.english for thing in scene.things)
     items = []
     for person in two or ():
-        thing, others = scene.has[person], [p for p in scene.names if p != person]
-        who, deed = scene.names[source.draw(Table(others))], source.draw(source.seen.uses(thing))
-        cue = f"{who} {deed.past} {scene.names[person]}'s"
-        things = tuple(thing.english for thing in scene.things)
-        items.append(Item(f"{scene} {cue}", thing.english, things))
+        others = [other for other in scene.names if other != person]
+        cue = f"{scene.names[source.draw(Table(others))]} {deed.past} {scene.names[person]}'s"
+        items.append(Item(f"{scene} {cue}", scene.has[person].english, things))
     return (items[0], items[1]) if two else None
 
 
@@ -169,6 +181,11 @@ def two_people(source: Source, scene: Scene, kind: str) -> list[Person] | None:
     return None if found or not scene.changed & set(two) else two
 
 
+@cache
+def _named(words: str) -> re.Pattern[str]:
+    return re.compile(rf"\b{re.escape(words)}\b")  # re itself remembers 512 patterns, too few here
+
+
 def pointers(text: str, candidates: tuple[str, ...], cue: str) -> list[str]:
     """Return what rules of place answer, which read no word of a story but candidates and the cue.
 
@@ -176,8 +193,8 @@ def pointers(text: str, candidates: tuple[str, ...], cue: str) -> list[str]:
     the last time that the cue stands; nearest to it; the first and the last one in the first and in
     the last sentence that holds the cue and a candidate.
     """
-    spots = sorted((m.start(), c) for c in candidates for m in re.finditer(rf"\b{c}\b", text))
-    places = [m.start() for m in re.finditer(rf"\b{cue}\b", text)]
+    spots = sorted((m.start(), c) for c in candidates for m in _named(c).finditer(text))
+    places = [m.start() for m in _named(cue).finditer(text)]
     counts = {c: sum(other == c for _, other in spots) for c in candidates}
 
     def behind(place: int) -> str:
