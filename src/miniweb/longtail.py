@@ -69,24 +69,24 @@ SAYINGS = {  # of the point of a post, and of what is not
     ),
 }
 MODALS = {  # does the verb behind it hold, or its opposite?
-    "will always": True,
-    "try to": True,
     "still": True,
     "often": True,
+    "like to": True,
+    "do": True,
     "will never": False,
-    "cannot": False,
+    "would never": False,
     "no longer": False,
     "did not": False,
 }
-MINDS = {  # is what one does so the point?
+MINDS = {  # is what one does so the point? A quarter of the pairs, half of them points, is held out
     "remember": True,
     "think of": True,
     "dream of": True,
     "talk about": True,
     "forget": False,
-    "ignore": False,
     "overlook": False,
     "dismiss": False,
+    "doubt": False,
 }
 
 STATEMENTS = {
