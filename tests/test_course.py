@@ -451,7 +451,10 @@ def test_a_chapter_has_changed_if_what_it_imports_has(fresh):
         "src/course/figures.mplstyle": set(range(1, 11)),
         "src/course/check.py": set(),
         "models/results.json": {8, 10},
+        "models/runs/0.1M-0/log.json": set(),  # what a reader trains is no part of the chapter
     }.items():
+        (fresh / file).parent.mkdir(parents=True, exist_ok=True)
+        (fresh / file).touch()
         content = (fresh / file).read_bytes()
         (fresh / file).write_bytes(content + b"\n")
         now = hashes()
@@ -489,9 +492,12 @@ def test_execute_changed_runs_what_has_changed(fresh, monkeypatch, capsys):
 
 
 def test_one_word_is_one_thing():
-    """No public name of course is defined in two of its modules."""
+    """No public name of course is defined in two of its modules.
+
+    `growth` takes the place of `models`, name by name, once chapter 8 moves to the new world.
+    """
     homes = Counter()
-    for path in (ROOT / "src" / "course").glob("*.py"):
+    for path in set((ROOT / "src" / "course").glob("*.py")) - {ROOT / "src/course/growth.py"}:
         homes.update(name for name in sync.definitions(path) if not name.startswith("_"))
     assert [name for name, count in homes.items() if count > 1] == []
 

@@ -100,7 +100,7 @@ def parse(name: str, world: int = 0) -> Run:
     numbers = rest.split("-")
     if size not in SIZES or len(numbers) > 2 or not all(map(str.isdigit, numbers)):
         raise ValueError(f"{name!r} is no run: write a size of {', '.join(SIZES)} and a seed, 1M-0")
-    return Run(size, *map(int, numbers), world=world)
+    return Run(size, int(numbers[0]), int(numbers[1]) if numbers[1:] else N_STEPS, world)
 
 
 def describe(run: Run) -> str:
@@ -163,7 +163,9 @@ def train_run(run: Run, minutes: float) -> bool:
     torch.set_num_threads(1)  # two runs with one thread each beat one with two
     folder, start = FOLDER / "runs" / str(run), perf_counter()
     model, rows = new_model(run.size, run.seed), batches(run)
-    log, losses, counts = read_log(folder), [], []  # type: ignore[var-annotated]
+    log = read_log(folder)
+    losses: list[Tensor] = []
+    counts: list[int] = []
 
     def note(step: int, loss: Tensor, n_targets: int) -> None:
         losses.append(loss)
@@ -280,16 +282,13 @@ def slope(task: str, runs: Sequence[dict[str, Any]], seed: int = 0) -> tuple[flo
     seeds = sorted({run["seed"] for run in runs})
     of_seed = [[r for r, run in enumerate(runs) if run["seed"] == s] for s in seeds]
 
-    def fitted(rows: Sequence[int], columns: np.ndarray) -> float:
+    def fitted(rows: list[int], columns: np.ndarray) -> float:
         return float(np.polyfit(x[rows], scores[rows][:, columns].mean(axis=1), 1)[0])
 
     n = scores.shape[1]
-    drawn = [
-        fitted(
-            [r for k in rng.integers(len(seeds), size=len(seeds)) for r in of_seed[k]],
-            rng.integers(n, size=n),
-        )
-        for _ in range(2000)
-    ]
+    drawn = []
+    for _ in range(2000):
+        again = [r for k in rng.integers(len(seeds), size=len(seeds)) for r in of_seed[k]]
+        drawn.append(fitted(again, np.asarray(rng.integers(n, size=n))))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return fitted(range(len(runs)), np.arange(n)), float(low), float(high)
+    return fitted(list(range(len(runs))), np.arange(n)), float(low), float(high)

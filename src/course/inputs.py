@@ -40,7 +40,7 @@ def files_behind(code: list[str]) -> set[Path]:
     todo = {name for source in code for name in modules_in(source)}
     while todo:
         name = todo.pop()
-        files |= set(ROOT.glob(DATA.get(name, "nothing")))
+        files |= {path for path in ROOT.glob(DATA.get(name, "nothing")) if path.is_file()}
         stem = ROOT / "src" / name.replace(".", "/")
         for path in {stem.with_suffix(".py"), stem / "__init__.py"} - files:
             if path.exists() and name.startswith(FOLLOWED):

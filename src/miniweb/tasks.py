@@ -72,13 +72,12 @@ def translation(source: Source, n_clauses: int) -> Pair | None:
 
     def fits(thing: Thing) -> bool:
         reading, allowed = old.verb.reading(thing), source.held.allowed
-        if not reading or reading.korean == was.korean:
+        if not reading or reading.korean == lexicon.translate_verb(old.verb, old.thing)[0]:
             return False
         words = old.adjective is None or allowed("phrase", old.adjective.english, thing.english)
         return words and is_new(thing)
 
-    was = old.verb.reading(old.thing)
-    if was is None or not is_new(old.thing) or not any(map(fits, lexicon.things)):
+    if not is_new(old.thing) or not any(map(fits, lexicon.things)):
         return None
     shown = " = ".join(sentence(lexicon, [source.seen.clause(draw)]))
     items = []
