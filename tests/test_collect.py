@@ -252,7 +252,9 @@ def test_links_and_names_that_are_not_utf8_in_a_folder(desk):
     assert "nobody on the roster" in "\n".join(problems).encode("utf-8").decode()
 
 
-@pytest.mark.parametrize("data", [b"", b"no zip", corrupt(zip_bytes({"a": "b"}))[:-30]])
+@pytest.mark.parametrize(
+    "data", [b"", b"no zip", corrupt(zip_bytes({"a": "b"}))[:-30]], ids=["empty", "text", "cut off"]
+)  # an archive has the time in it, and workers must agree on a test's name
 def test_a_source_that_is_no_zip_is_named(desk, data):
     (desk / "x.zip").write_bytes(data)
     with pytest.raises(ValueError, match=r"x\.zip is neither a folder nor a zip archive"):

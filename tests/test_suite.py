@@ -33,8 +33,21 @@ def run_pytest(folder, *arguments, **environment):
 def suite(tmp_path):
     """A folder with a suite of its own, under the rules of this one."""
     shutil.copy(TESTS / "conftest.py", tmp_path)
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p course\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     return tmp_path
+
+
+def test_names_of_tests_depend_on_no_clock_and_no_order():
+    """Or workers collect different tests, and none runs."""
+    names = [
+        run_pytest(ROOT, "--collect-only", "-p", "no:xdist", "tests", PYTHONHASHSEED=seed)[1]
+        for seed in ("1", "2")
+    ]
+    lists = [[line for line in said.splitlines() if "::" in line] for said in names]
+    differ = set(lists[0]) ^ set(lists[1])
+    assert len(lists[0]) > 2000 and not differ, sorted(differ)[:4]
+    same = lists[0] == lists[1]
+    assert same
 
 
 alone, side_by_side = pytest.param([], id="alone"), pytest.param(SIDE_BY_SIDE, id="side by side")
