@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ if WORKER:  # one thread each, also in the kernels that a worker starts; torch i
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the network
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background by a shell, which
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever a test starts would inherit
 
 # What a CI machine may lack. Anything else that is skipped there hides a test that should run.
 EXPECTED_SKIPS = ("needs a CUDA GPU", "needs ../shared/data")
