@@ -258,7 +258,7 @@ def test_the_rooms_of_the_map_lie_apart_and_inside():
     width, height = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', drawn).groups())
     assert len(rooms) == len(CHAPTERS)
     for x, y, w, h in rooms:
-        assert 0 < x and x + w < width and 0 < y and y + h < height
+        assert x > 0 and x + w < width and y > 0 and y + h < height
     for i, (x, y, w, h) in enumerate(rooms):
         for a, b, c, d in rooms[:i]:
             assert x >= a + c or a >= x + w or y >= b + d or b >= y + h
@@ -292,7 +292,7 @@ def test_every_module_has_a_chapter():
 
 
 def test_the_preliminaries_build_nothing_and_need_nothing(capsys):
-    """Chapter 0 is found by its names, shows no module and imports none, in its exercises neither."""
+    """Chapter 0 is found by its names; it shows no module, and imports none."""
     chapter = CHAPTERS[0]
     assert (chapter.number, chapter.module) == (0, "")
     assert [chapters.find(name) for name in ("0", "00_pytorch", "pytorch")] == [chapter] * 3
