@@ -1,13 +1,15 @@
-"""What Jupyter Book lacks: formulas offline, no script twice, roles, the public address."""
+"""What Jupyter Book lacks: formulas offline, no script twice, roles, the public address, a 0."""
 
 from importlib.metadata import distribution
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 from sphinx.util.fileutil import copy_asset
 
 from course.address import read_address, theme_options
+from course.chapters import CHAPTERS
 
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2")  # 1.6 MB of the package's 24
 
@@ -17,6 +19,15 @@ def set_address(app: Sphinx, config: Config) -> None:
     address = read_address(Path(app.srcdir))
     config.html_theme_options = {**config.html_theme_options, **theme_options(address)}
     config.html_baseurl = address.site
+
+
+def number_figures(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Number the figures of chapter 0 as 0.1, 0.2 and so on; Sphinx counts from chapter 1."""
+    page = f"chapters/{CHAPTERS[0].stem}"
+    for figures in env.toc_fignumbers.get(page, {}).values():
+        for i, name in enumerate(figures, start=1):
+            figures[name] = (0, i)
+    return []
 
 
 def drop_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
@@ -65,6 +76,7 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the repairs."""
     app.connect("config-inited", set_address)
+    app.connect("env-get-updated", number_figures, priority=900)  # after Sphinx has counted
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", mend_roles)

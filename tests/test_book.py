@@ -216,6 +216,16 @@ def test_every_chapter_cites_the_paper_and_nothing_that_is_not_listed(book):
         assert cited <= set(entries), f"{chapter.stem} cites what the bibliography lacks"
 
 
+@pytest.mark.parametrize("chapter", written(), ids=lambda chapter: chapter.stem)
+def test_figures_are_numbered_by_their_chapter(book, chapter):
+    """The preliminaries, which no section number has, included; and named so in the text."""
+    text = (book / "chapters" / f"{chapter.stem}.html").read_text(encoding="utf-8")
+    numbers = re.findall(r'<span class="caption-number">Fig\. (\S+) ?</span>', text)
+    assert numbers == [f"{chapter.number}.{i}" for i in range(1, len(numbers) + 1)] != []
+    named = re.findall(r'<span class="std std-numref">Fig\. (\S+?)</span>', text)
+    assert set(numbers) <= set(named)
+
+
 def test_solutions_are_in_no_page_of_the_book(book):
     """Nothing that is published, the search index included, has a line of a solution in it."""
     published = [

@@ -22,6 +22,7 @@ from course.inputs import has_changed
 from course.notebooks import normalize, read_notebook, write_notebook
 
 IGNORE_TAG = "nbval-ignore-output"
+WITH_MODULE = [chapter for chapter in written() if chapter.module]  # all but the preliminaries
 
 
 def code_cells(notebook):
@@ -79,7 +80,7 @@ def test_cells_equal_src():
 
 
 def test_sync_check_names_a_changed_cell(monkeypatch, capsys):
-    chapter = written()[0]
+    chapter = WITH_MODULE[0]
     changed = read_notebook(chapter.path)
     cell, _, name = next(sync.tagged_cells(changed))
     cell.source += "  # drifted"
@@ -201,6 +202,21 @@ def test_sync_works_in_a_copy_for_students(fresh):
     assert sync.sync(check=True) == []
 
 
+def test_the_plans_of_the_book_begin_before_the_first_week(capsys):
+    """Week 0 is the preliminaries, which no sum counts and no other plan has."""
+    assert main(["syllabus"]) == 0
+    everything = capsys.readouterr().out
+    assert main(["syllabus", "0"]) == 0
+    cells = capsys.readouterr().out.splitlines()[2].split("|", 2)[2]  # of week 1, as a plan has it
+    for weeks, plan in syllabus.SYLLABI.items():
+        week_0 = syllabus.syllabus(plan, week_0=True)
+        assert week_0.splitlines()[2] == f"| 0 |{cells}"
+        assert week_0.replace(f"| 0 |{cells}\n", "") == syllabus.syllabus(plan)
+        assert week_0 in everything
+        page = (ROOT / "chapters" / "teaching.md").read_text(encoding="utf-8")
+        assert f"<!-- syllabus {weeks} -->\n\n{week_0}\n" in page
+
+
 def test_a_plan_adds_up(capsys):
     """Against a sum that is done here; a chapter that is not there is named."""
     assert main(["syllabus", "1,3", "an exam", "4"]) == 0
@@ -234,7 +250,27 @@ def test_maps_differ_by_the_room_that_is_lit():
     assert len({maps.draw(chapter.number) for chapter in CHAPTERS}) == len(CHAPTERS)
 
 
-@pytest.mark.parametrize("chapter", written(), ids=lambda chapter: chapter.module)
+def test_the_rooms_of_the_map_lie_apart_and_inside():
+    """The preliminaries above all others, as wide as they are together."""
+    drawn = maps.draw(0)
+    number = r'\b(?:x|y|width|height)="(\d+)"'
+    rooms = [tuple(map(int, re.findall(number, tag))) for tag in re.findall("<rect x[^>]+>", drawn)]
+    width, height = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', drawn).groups())
+    assert len(rooms) == len(CHAPTERS)
+    for x, y, w, h in rooms:
+        assert x > 0 and x + w < width and y > 0 and y + h < height
+    for i, (x, y, w, h) in enumerate(rooms):
+        for a, b, c, d in rooms[:i]:
+            assert x >= a + c or a >= x + w or y >= b + d or b >= y + h
+    first, *others = rooms
+    assert all(y > first[1] for _, y, _, _ in others)
+    assert (first[0], first[0] + first[2]) == (
+        min(x for x, _, _, _ in others),
+        max(x + w for x, _, w, _ in others),
+    )
+
+
+@pytest.mark.parametrize("chapter", WITH_MODULE, ids=lambda chapter: chapter.module)
 def test_import_graph_is_the_table_of_contents(chapter):
     source = (ROOT / "src" / "gpt2" / f"{chapter.module}.py").read_text(encoding="utf-8")
     check_imports(chapter.module, source)
@@ -252,7 +288,19 @@ def test_import_graph_fails_on_a_later_module(source):
 def test_every_module_has_a_chapter():
     modules = {path.stem for path in (ROOT / "src" / "gpt2").glob("*.py")}
     beside = {"__init__", "__main__", "runs", "texts", "faster"}  # the command line
-    assert modules - beside == {chapter.module for chapter in written()}
+    assert modules - beside == {chapter.module for chapter in WITH_MODULE}
+
+
+def test_the_preliminaries_build_nothing_and_need_nothing():
+    """Chapter 0 is found by its names; it shows no module, and imports none."""
+    chapter = CHAPTERS[0]
+    assert (chapter.number, chapter.module) == (0, "")
+    assert [chapters.find(name) for name in ("0", "00_pytorch", "pytorch")] == [chapter] * 3
+    with pytest.raises(ValueError, match="no chapter is called ''"):
+        chapters.find("")
+    notebooks = [read_notebook(chapter.path), read_notebook(path_of(chapter, ROOT / "solutions"))]
+    assert not list(sync.tagged_cells(notebooks[0]))
+    assert not any(imports_of(cell.source) for n in notebooks for cell in code_cells(n))
 
 
 def test_every_public_definition_is_shown_in_exactly_one_chapter():
@@ -263,7 +311,7 @@ def test_every_public_definition_is_shown_in_exactly_one_chapter():
             shown[path, name] += 1
     wanted = Counter(
         (f"gpt2/{chapter.module}.py", name)
-        for chapter in written()
+        for chapter in WITH_MODULE
         for name in sync.definitions(ROOT / "src" / "gpt2" / f"{chapter.module}.py")
         if not name.startswith("_")
     )

@@ -148,8 +148,10 @@ def run_syllabus(options: argparse.Namespace) -> int:
     """Print a plan that is given, or those of the book."""
     from course.syllabus import SYLLABI, syllabus
 
-    plans = [options.week] if options.week else SYLLABI.values()
-    print("\n\n".join(map(syllabus, plans)))
+    if options.week:
+        print(syllabus(options.week))
+    else:
+        print("\n\n".join(syllabus(plan, week_0=True) for plan in SYLLABI.values()))
     return 0
 
 

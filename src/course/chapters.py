@@ -8,7 +8,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Chapter:
-    """One room of the course: number, stem of its notebook, title, module, minutes to read."""
+    """One room of the course: number, stem of its notebook, title, module, minutes to read.
+
+    The preliminaries, chapter 0, build no module: theirs is "".
+    """
 
     number: int
     stem: str
@@ -23,6 +26,7 @@ class Chapter:
 
 
 CHAPTERS = [
+    Chapter(0, "00_pytorch", "PyTorch in an hour", ""),
     Chapter(1, "01_language_models", "Language models", "language_model", 30),
     Chapter(2, "02_tokens", "Tokens", "tokenizer", 45),
     Chapter(3, "03_batches", "Text to batches", "data", 45),
@@ -58,7 +62,7 @@ def find(name: str) -> Chapter:
     Raises ValueError with the names there are.
     """
     for chapter in written():
-        if name in (str(chapter.number), chapter.stem, chapter.module, chapter.stem[3:]):
+        if name and name in (str(chapter.number), chapter.stem, chapter.module, chapter.stem[3:]):
             return chapter
     names = ", ".join(chapter.stem for chapter in written())
     raise ValueError(f"no chapter is called {name!r}; there are: {names}")

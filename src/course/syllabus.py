@@ -106,13 +106,17 @@ def with_numbers(section: str, name: str, tasks: list[Exercise]) -> str:
     return LINE.sub(lambda _: next(right_items), section)
 
 
-def syllabus(plan: list[str]) -> str:
+def syllabus(plan: list[str], week_0: bool = False) -> str:
     """Write a plan as a table: what each week asks for, and all weeks together.
 
-    A week is the numbers of its chapters, as in "1,2", or any other words. Raises ValueError for a
-    chapter that is not there.
+    A week is the numbers of its chapters, as in "1,2", or any other words. With `week_0`, the
+    preliminaries come before the first week and are in no sum. Raises ValueError for a chapter
+    that is not there.
     """
     rows = ["| week | chapters | exercises | points | hours |", "|---|---|---|---|---|"]
+    if week_0:
+        first = find("0")
+        rows.append(f"| 0 | {first.number} {first.title} | {workload([first])} |")
     everything: list[Chapter] = []
     for week, what in enumerate(plan, start=1):
         if not what[:1].isdigit():
@@ -136,4 +140,4 @@ def workload(chapters: list[Chapter]) -> str:
 
 def with_syllabi(text: str) -> str:
     """Set the tables of a page right that stand between marks such as `<!-- syllabus 4 -->`."""
-    return TABLE.sub(lambda mark: mark[1] + syllabus(SYLLABI[int(mark[2])]), text)
+    return TABLE.sub(lambda mark: mark[1] + syllabus(SYLLABI[int(mark[2])], week_0=True), text)
