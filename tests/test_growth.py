@@ -13,6 +13,7 @@ from course.growth import Run
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import CHECKPOINT, read_checkpoint
 from miniweb.longtail import documents, invented_world
+from miniweb.variants import VARIANTS
 
 
 def test_the_plan_has_every_size_three_seeds_and_the_controls():
@@ -37,12 +38,13 @@ def test_the_plan_has_every_size_three_seeds_and_the_controls():
 def test_a_wider_model_learns_at_a_lower_peak_and_nothing_else_changes():
     configs = {size: Run(size, 0).config for size in growth.SIZES}
     peaks = [config.learning_rate for config in configs.values()]
-    assert peaks == sorted(peaks, reverse=True) and configs["1M"].learning_rate == 3e-3
+    assert peaks == sorted(peaks, reverse=True)
     for size, config in configs.items():
         width = growth.SIZES[size][1]
         assert config.learning_rate == pytest.approx(3e-3 * (128 / width) ** 0.5)
         assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
         assert (config.n_steps, config.save_every) == (growth.N_STEPS, growth.EVERY)
+        assert (config.betas, config.weight_decay) == ((0.9, 0.999), 0.1)
 
 
 @pytest.mark.parametrize("name", ["0.3M-0", "0.3M-1-36000"])
@@ -119,9 +121,11 @@ def test_a_run_in_pieces_is_the_run_in_one(small, capsys):
     assert main(["growth", "0.03M-1-40", "--world", "1"]) == 0
     assert "written down" in capsys.readouterr().out
     (found,) = growth.results()
-    assert {"size", "seed", "steps", "world", "tokens", "sha256", "loss", "right", "curve"} <= set(
-        found
-    )
+    kept = {"size", "seed", "steps", "world", "tokens", "sha256", "loss", "right", "curve"}
+    assert kept | {"variants"} <= set(found)
+    assert {t: set(v) for t, v in found["variants"].items()} == {
+        t: set(v) for t, v in VARIANTS.items()
+    }
     assert set(found["right"]) == set(growth.TASKS)
     assert all(len(digits) == 12 for digits in found["right"].values())
     assert json.loads((small / "results" / f"{run}.json").read_text()) == found
