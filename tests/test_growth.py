@@ -13,6 +13,7 @@ from course.growth import Run
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import CHECKPOINT, read_checkpoint
 from miniweb.longtail import documents, invented_world
+from miniweb.tasks import test_items
 from miniweb.variants import VARIANTS
 
 
@@ -86,6 +87,9 @@ def test_a_slope_is_that_of_the_line_and_its_interval_holds_it():
     assert growth.slope("cloze", flat)[:2] == pytest.approx((0, 0), abs=1e-9)
 
 
+test_items.__test__ = False  # no test
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Short runs in an invented world, in a folder of their own."""
@@ -129,3 +133,11 @@ def test_a_run_in_pieces_is_the_run_in_one(small, capsys):
     assert set(found["right"]) == set(growth.TASKS)
     assert all(len(digits) == 12 for digits in found["right"].values())
     assert json.loads((small / "results" / f"{run}.json").read_text()) == found
+
+
+@pytest.mark.parametrize("task", growth.TASKS)
+def test_every_answer_fits_into_what_is_written(small, task):
+    tokenizer = growth.tokenizer_of(1)
+    items = test_items(task, growth.ITEM_SEED, 120, invented_world(1))
+    longest = max(len(tokenizer.encode(f" {item.answer}")) for item in items)
+    assert longest < growth.N_NEW.get(task, 24)

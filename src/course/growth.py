@@ -43,7 +43,7 @@ SIZES = {  # layers, width, heads (of about 40 dimensions: narrower ones are slo
 N_CTX, N_MERGES, BATCH_SIZE, POOL = 256, 1791, 16, 6000
 N_STEPS, EVERY = 24_000, 1000
 N_ITEMS, N_CURVE, ITEM_SEED = 300, 120, 2019
-N_NEW = {"translation": 120, "summary": 24}  # tokens, else 12
+N_NEW = {"translation": 80}  # tokens, else 24
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def items(task: str, world: int = 0) -> tuple[Item, ...]:
 
 def answers(model: GPT, tokenizer: Tokenizer, task: str, asked: Sequence[Item]) -> list[str]:
     """Let a model answer items by greedy text, to the end of the line or of a story's sentence."""
-    texts = complete(model, tokenizer, [item.prompt for item in asked], N_NEW.get(task, 12))
+    texts = complete(model, tokenizer, [item.prompt for item in asked], N_NEW.get(task, 24))
     return [text.split(".")[0] for text in texts] if task == "cloze" else texts
 
 
