@@ -21,7 +21,12 @@ if WORKER:  # one thread each, also in the kernels that a worker starts; torch i
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the network
 
 # What a CI machine may lack. Anything else that is skipped there hides a test that should run.
-EXPECTED_SKIPS = ("needs a CUDA GPU", "needs ../shared/data")
+EXPECTED_SKIPS = (
+    "needs a CUDA GPU",
+    "needs ../shared/data",
+    "needs the published weights",
+    "needs lm-eval",
+)
 
 # Where files run side by side, those that take longest start first, so that no worker waits at the
 # end. The hostile suite waits more than it works, so the others have room beside it.
