@@ -14,9 +14,7 @@ CONV1D = ("c_attn.weight", "c_fc.weight", "c_proj.weight")
 def convert(stored, turn, name_of=lambda name: name.removeprefix("transformer."), skip=()):
     """Go through a file as the solution does, with one thing or another bent."""
     skip = skip or (".attn.bias", ".attn.masked_bias", "lm_head.weight")
-    return {
-        name_of(name): turn(name, w) for name, w in stored.items() if not name.endswith(skip)
-    }
+    return {name_of(name): turn(name, w) for name, w in stored.items() if not name.endswith(skip)}
 
 
 def by_name(name, w):
