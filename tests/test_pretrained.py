@@ -699,13 +699,24 @@ def test_words_of_wikitext_are_joined_and_cut_again(words, plain):
     assert retokenize(plain) == words
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
-def test_most_lines_of_wikitext_come_back(record_property):
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
+
+
+@needs_data
+def test_what_the_chapter_says_of_wikitext_is_so():
     lines = (DATA / "wikitext2" / "test.txt").read_text("utf-8").splitlines(keepends=True)
+    n_words = len("".join(lines).split())
+    assert (n_words, n_words + len(lines)) == (241_211, 245_569)
     lines = [line for line in lines if line.strip()]
     back = sum(retokenize(detokenize(line)) == line for line in lines) / len(lines)
-    record_property("lines that come back", back)
-    assert back > 0.9
+    assert round(100 * back) == 97
+
+
+@needs_data
+def test_what_the_chapter_says_of_lambada_is_so():
+    lines = (DATA / "lambada" / "lambada_test.jsonl").read_text("utf-8").splitlines()
+    words = [split_last_word(json.loads(line)["text"])[1].strip() for line in lines]
+    assert len(words) == 5153 and sum(word.lower() in STOP_WORDS for word in words) == 47
 
 
 # --- Last words ----------------------------------------------------------------------------------
