@@ -1098,7 +1098,7 @@ def test_train_begins_with_a_published_folder(place, tokenizer_and_model, capsys
     told = ["train", place / "text.txt", "--out", out, "--from", place / "model"]
     assert main([str(a) for a in [*told, "--context", 12, "--steps", 4, "--lr", 1e-9]]) == 0
     said = capsys.readouterr()
-    assert "GB of memory" in said.err and "4 steps take about 1 minutes" in said.err
+    assert "GB of memory" in said.err and "4 steps take about 0." in said.err
     made = load_model(out)
     assert made.config == model.config  # all 24 positions, in windows of 12
     for (name, a), b in zip(model.named_parameters(), made.parameters(), strict=True):
@@ -1127,6 +1127,20 @@ def test_train_from_takes_no_other_shape(place, capsys, tmp_path, options, messa
     told = ["train", place / "text.txt", "--out", tmp_path / "x", "--from", place / "model"]
     assert message.format(place / "model") in refused_by(capsys, *told, *options)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_published_size_is_checked_before_it_is_read(
+    place, capsys, tmp_path, small_124M, monkeypatch
+):
+    """It may be larger than the memory, and it must be here before a run is made."""
+    told = ["train", place / "text.txt", "--out", tmp_path / "x", "--from", "124M"]
+    assert "cannot be fetched" in refused_by(capsys, *told)
+    fetch("124M", small_124M)
+    monkeypatch.setattr(runs, "SIZES", SIZES | {"124M": SMALL})
+    monkeypatch.setattr(runs, "load", lambda source: pytest.fail("it was read"))
+    monkeypatch.setattr(runs.psutil, "virtual_memory", lambda: SimpleNamespace(total=10**5))
+    said = refused_by(capsys, *told, "--context", 12)
+    assert "--from 124M: 1,761,792 parameters take" in said and not (tmp_path / "x").exists()
 
 
 def test_train_from_asks_for_its_own_tokens_and_enough_memory(place, capsys, tmp_path, monkeypatch):

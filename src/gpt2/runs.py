@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from gpt2.data import PackedWindows, read_tokens
-from gpt2.decoder import GPT, GPTConfig, count_parameters
+from gpt2.decoder import GPT, SIZES, GPTConfig, count_parameters
 from gpt2.faster import (
     choose_generation_kernel,
     choose_training_kernel,
@@ -27,6 +27,7 @@ from gpt2.pretrained import (
     PUBLISHED,
     choose_filled,
     detokenize,
+    fetch,
     guess_word,
     last_word_scores,
     load,
@@ -210,7 +211,7 @@ def start_run(text: str | None, out: Path, given: Settings, settings: Settings) 
             options = settings["tokenizer"], settings["merges"]
             write_tokenized(source, folder, *options, settings["split_at_marks"])
         if settings["from"]:
-            check_tokenizer(settings["from"], Tokenizer.load(folder))
+            check_tokenizer(settings, Tokenizer.load(folder))
         settings["n_tokens"] = len(windows(folder, settings)[0].tokens)
         write_settings(folder, settings)
 
@@ -338,13 +339,21 @@ def is_published(place: Path) -> bool:
 
 
 def shape_of(source: str) -> Settings:
-    """Return the settings that --from decides: the shape, and the tokenizer."""
-    model, tokenizer = open_model(source)
-    size, place = model.config, Path(source)
-    own = source not in PUBLISHED and (place if place.is_dir() else place.parent)
-    is_gpt2 = tokenizer.n_vocab == 50257 and tokenizer.vocab == Tokenizer.gpt2().vocab
+    """Return the settings that --from decides: the shape, and the tokenizer.
+
+    A published size is fetched now, and not read: it may be too large for the memory.
+    """
+    if source in PUBLISHED:
+        fetch(source)
+        size, tokenizer = SIZES[source], "gpt2"
+    else:
+        model, own = open_model(source)
+        place = Path(source)
+        is_gpt2 = own.n_vocab == 50257 and own.vocab == Tokenizer.gpt2().vocab
+        folder = place if place.is_dir() else place.parent
+        size, tokenizer = model.config, "gpt2" if is_gpt2 else str(folder)
     return {
-        "tokenizer": "gpt2" if is_gpt2 else str(own),
+        "tokenizer": tokenizer,
         "positions": size.n_ctx,
         "width": size.n_embd,
         "heads": size.n_head,
@@ -352,12 +361,13 @@ def shape_of(source: str) -> Settings:
     }
 
 
-def check_tokenizer(source: str, tokenizer: Tokenizer) -> None:
+def check_tokenizer(settings: Settings, tokenizer: Tokenizer) -> None:
     """Raise ValueError if token files are not of the tokenizer of --from."""
-    if tokenizer.vocab != open_model(source)[1].vocab:
+    own = choose_tokenizer(Path(), settings["tokenizer"], 0, False)
+    if tokenizer.vocab != own.vocab:
         raise ValueError(
-            f"these tokens are not those of --from {source}: name the text itself, and "
-            "it is tokenized anew."
+            f"these tokens are not those of --from {settings['from']}: name the text "
+            "itself, and it is tokenized anew."
         )
 
 
@@ -375,7 +385,7 @@ def foretell(model: GPT, batches: PackedWindows, settings: Settings) -> None:
     steps = settings["steps"]
     note(
         f"about {memory / 1e9:.1f} GB of memory, and {seconds:.1f} s a step here: "
-        f"{steps:,} steps take about {max(1, round(steps * seconds / 60)):,} minutes. "
+        f"{steps:,} steps take about {steps * seconds / 60:,.1f} minutes. "
         "Ctrl-C stops, --resume goes on."
     )
 
