@@ -24,7 +24,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the backgrou
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever a test starts would inherit
 
 # What a CI machine may lack. Anything else that is skipped there hides a test that should run.
-EXPECTED_SKIPS = ("needs a CUDA GPU", "needs ../shared/data")
+EXPECTED_SKIPS = (
+    "needs a CUDA GPU",
+    "needs ../shared/data",
+    "needs the published weights",
+    "needs lm-eval",
+)
 
 # Where files run side by side, those that take longest start first, so that no worker waits at the
 # end. The hostile suite waits more than it works, so the others have room beside it.

@@ -29,6 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser(
         "doctor", help="say whether the course will run here, and how long it takes"
     )
+    weights = commands.add_parser(
+        "weights", help="fetch OpenAI's GPT-2 for chapter 11, and verify it"
+    )
+    weights.add_argument("size", help="124M, 355M, 774M or 1558M")
+    weights.add_argument(
+        "--from", dest="source", metavar="FOLDER",
+        help="take model.safetensors from there, and not from the hub",
+    )  # fmt: skip
     models = commands.add_parser(
         "models", help="train the models of chapter 8, or go on where it stopped; score them"
     )
@@ -152,6 +160,19 @@ def run_syllabus(options: argparse.Namespace) -> int:
         print(syllabus(options.week))
     else:
         print("\n\n".join(syllabus(plan, week_0=True) for plan in SYLLABI.values()))
+    return 0
+
+
+def run_weights(options: argparse.Namespace) -> int:
+    """Fetch the weights of a published size, or take them from a folder; say what was checked."""
+    from gpt2 import pretrained
+
+    try:
+        path, checked = pretrained.fetch(options.size, options.source)
+    except (OSError, ImportError) as error:
+        raise ValueError(error) from error
+    print(f"{options.size}: {path}\n{checked}")
+    print(f'try it: python -m gpt2 generate {options.size} --prompt "..."')
     return 0
 
 

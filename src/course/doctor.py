@@ -1,5 +1,6 @@
 """Say whether the course will run here, how long it will take, and what to do if not."""
 
+import math
 import os
 import platform
 import re
@@ -58,7 +59,16 @@ def training_speed(seconds: float = 1.0) -> float:
 
 def examine() -> list[Finding]:
     """Look at the machine, the versions and the time that the chapters will take."""
-    return [python(), *versions(), device(), memory(), disk(), *programs(), *chapter_times()]
+    return [
+        python(),
+        *versions(),
+        device(),
+        memory(),
+        disk(),
+        *programs(),
+        *weights(),
+        *chapter_times(),
+    ]
 
 
 def python() -> Finding:
@@ -123,6 +133,27 @@ def programs() -> list[Finding]:
         ),
         Finding("Chromium", "found" if chromium else "not found: needed for the tests of the book"),
     ]
+
+
+def weights() -> list[Finding]:
+    """Say which published weights are here, and what the next size needs; no chapter needs any."""
+    from gpt2.decoder import SIZES
+    from gpt2.pretrained import PUBLISHED, find_cached, published_shapes
+
+    findings, missing = [], ""
+    for size in PUBLISHED:
+        if find_cached(size):
+            findings.append(Finding(f"GPT-2 {size}", "here"))
+        elif not missing:
+            missing = size
+            n = sum(math.prod(shape) for shape in published_shapes(SIZES[size]).values())
+            config = SIZES[size]
+            disk_gb = 4 * (n + config.n_layer * config.n_ctx**2) / 1e9  # the masks, too
+            needs = f"{disk_gb:.1f} GB of disk, {4 * n / 1e9:.1f} GB of memory to use"
+            more = f"{16 * n / 1e9:.0f} GB to train further"
+            value = f"not here, nor needed: `course weights {size}` takes {needs}, {more}"
+            findings.append(Finding(f"GPT-2 {size}", value))
+    return findings
 
 
 def chapter_times() -> list[Finding]:

@@ -20,6 +20,7 @@ DATA = {  # what they read besides
     "miniweb.cities": "src/miniweb/cities.tsv",
     "miniweb.lexicon": "src/miniweb/lexicon/*.tsv",
     "course.models": "models/*",
+    "gpt2.pretrained": "src/gpt2/published.json",
     "course.figures": "src/course/figures.mplstyle",
 }
 

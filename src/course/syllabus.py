@@ -14,8 +14,8 @@ from course.notebooks import read_notebook
 
 SYLLABI = {  # number of weeks: for each week the numbers of its chapters, or what else it is for
     4: ["1,2", "3,4", "5,6", "7,8"],
-    8: ["1,2", "3", "4", "5", "6", "7", "8", "9,10"],
-    12: ["1", "2", "3", "4", "5", "resubmissions", "6", "7", "8", "9", "10", "a text of one's own"],
+    8: ["1,2", "3", "4", "5,6", "7", "8", "9,10", "11"],
+    12: ["1", "2", "3", "4", "5", "resubmissions", "6", "7", "8", "9", "10", "11"],
 }
 COUNTS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 INTRO = re.compile(

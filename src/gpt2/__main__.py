@@ -18,6 +18,13 @@ KNOBS: list[tuple[str, Any, str]] = [
         "use this tokenizer instead: a folder, a tokenizer.json, or 'gpt2' for the "
         "published one",
     ),
+    (
+        "from",
+        "",
+        "use this model's weights to begin with: 124M, 355M, 774M, 1558M, a folder in "
+        "the published layout, or a run; its shape and tokenizer come along. Then the "
+        "defaults are --context 256 --batch 4 --steps 500 --lr 1e-4",
+    ),
     ("layers", 4, "blocks; the first knob to raise for more ability"),
     ("heads", 4, "attention heads in a block; must divide the width"),
     ("width", 128, "numbers that describe one position; time grows with its square"),
@@ -61,6 +68,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "merges": (0, LARGEST),
     **dict.fromkeys(("layers", "heads", "width", "context", "batch"), (1, LARGEST)),
     **dict.fromkeys(("accumulate", "steps", "save_every", "tokens"), (1, LARGEST)),
+    "stride": (1, LARGEST),
     **dict.fromkeys(("lr", "clip"), (SMALLEST, LARGEST)),
     **dict.fromkeys(("warmup", "decay", "temperature"), (0, LARGEST)),
     "top_k": (1, LARGEST),
@@ -81,13 +89,32 @@ same machine, in the same weights as one never stopped. With --resume and a high
   python -m gpt2 train input.txt --out runs/shakespeare
   python -m gpt2 train --out runs/shakespeare --resume
   python -m gpt2 train my_notes/ --out runs/notes --merges 1000 --context 128
+  python -m gpt2 train my_notes/ --out runs/further --from 124M
 """
 GENERATE = """\
-Continue a prompt with a model that `train` has made. Text appears as it is written.
+Continue a prompt with a model that `train` has made, or with the published GPT-2. Text
+appears as it is written.
 
   python -m gpt2 generate runs/shakespeare --prompt "ROMEO:"
   python -m gpt2 generate runs/shakespeare --prompt "ROMEO:" --temperature 0.5
+  python -m gpt2 generate 124M --prompt "The dog" --top-k 40
 """
+EVALUATE = """\
+Measure a model on a text, by the protocol that you name (chapter 11 says what each is):
+
+  perplexity      any UTF-8 text: perplexity a token and a word, bits a byte and a
+                  character, by windows that move by --stride
+  wikitext        the same for WikiText's cut-up words, joined before they are read;
+                  the words of the file count
+  lambada         lines of {"text": ...}: the last token, the last word
+  lambada-filter  the last word, where the likeliest that is no stop word is taken
+  choice          lines of {"text": "... ___ ...", "candidates": [...], "answer": ...}:
+                  scored by word and rest, by the rest, by the word, and a token
+
+  python -m gpt2 evaluate runs/mine --on other.txt
+  python -m gpt2 evaluate 124M --on lambada_test.jsonl --protocol lambada
+"""
+PROTOCOLS = ("perplexity", "wikitext", "lambada", "lambada-filter", "choice")
 TOKENIZE = """\
 Turn text into token files once, to train on many times, and report what the tokens are
 like.
@@ -103,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
         "python -m gpt2", description="Train a GPT-2 and write with it."
     )
     commands = main.add_subparsers(
-        dest="command", required=True, metavar="train|generate|tokenize"
+        dest="command", required=True, metavar="train|generate|evaluate|tokenize"
     )
 
     def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
@@ -114,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
 
     add_train(command("train", "train a model on your text", TRAIN))
     add_generate(command("generate", "continue a prompt", GENERATE))
+    add_evaluate(command("evaluate", "measure a model on a text", EVALUATE))
     add_tokenize(command("tokenize", "turn text into token files", TOKENIZE))
     return main
 
@@ -166,7 +194,11 @@ def add_train(to: argparse.ArgumentParser) -> None:
 
 def add_generate(to: argparse.ArgumentParser) -> None:
     """Add what `generate` takes."""
-    to.add_argument("folder", help="a folder that `train` has made, or a checkpoint")
+    to.add_argument(
+        "folder",
+        help="a folder that `train` has made, or a checkpoint; 124M, 355M, 774M, "
+        "1558M, or a folder in the published layout",
+    )
     to.add_argument(
         "--prompt", default="", help="text to continue (default: none, a fresh text)"
     )
@@ -188,6 +220,28 @@ def add_generate(to: argparse.ArgumentParser) -> None:
     )
     to.add_argument(
         "--seed", type=int, default=0, help="another seed, another text (default: 0)"
+    )
+    add_device(to)
+
+
+def add_evaluate(to: argparse.ArgumentParser) -> None:
+    """Add what `evaluate` takes."""
+    to.add_argument("folder", metavar="model", help="as in `generate`")
+    to.add_argument("--on", required=True, metavar="FILE", help="what to measure it on")
+    to.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="perplexity",
+        help="how (default: perplexity)",
+    )
+    to.add_argument(
+        "--stride",
+        type=int,
+        help="tokens that a window moves by; 1 sees most and takes longest (default: "
+        "half of the context)",
+    )
+    to.add_argument(
+        "--context", type=int, help="tokens that it sees (default: all that it can)"
     )
     add_device(to)
 
@@ -231,11 +285,17 @@ def check_options(options: dict[str, Any]) -> None:
         )
     if options.get("tokenizer") and "merges" in options:
         raise ValueError("--tokenizer brings its own merges: leave --merges away.")
+    own = ("layers", "heads", "width", "merges", "tokenizer")
+    if options.get("from") and (given := [name for name in own if name in options]):
+        raise ValueError(
+            f"--from {options['from']} brings its own {given[0]}: leave "
+            f"--{given[0]} away."
+        )
 
 
 def after_stop(args: argparse.Namespace) -> str:
     """Say what to do after Ctrl-C."""
-    if args.command == "generate":
+    if args.command in ("generate", "evaluate"):
         return "stopped"
     if args.command == "train" and (Path(args.out) / "run.json").is_file():
         again = f"python -m gpt2 train --out {shlex.quote(args.out)} --resume"
@@ -280,6 +340,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands = {
             "train": lambda: runs.run_train(args, DEFAULTS),
             "generate": lambda: runs.run_generate(args),
+            "evaluate": lambda: runs.run_evaluate(args),
             "tokenize": lambda: texts.run_tokenize(args),
         }
         commands[args.command]()

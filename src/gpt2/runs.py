@@ -4,15 +4,18 @@ import argparse
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from math import exp
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import torch
+from tqdm import tqdm
 
 from gpt2.data import PackedWindows, read_tokens
-from gpt2.decoder import GPT, GPTConfig, count_parameters
+from gpt2.decoder import GPT, SIZES, GPTConfig, count_parameters
 from gpt2.faster import (
     choose_generation_kernel,
     choose_training_kernel,
@@ -20,6 +23,18 @@ from gpt2.faster import (
     set_training_kernel,
 )
 from gpt2.generation import Sampling, generate
+from gpt2.pretrained import (
+    PUBLISHED,
+    choose_filled,
+    detokenize,
+    fetch,
+    guess_word,
+    last_word_scores,
+    load,
+    score_continuations,
+    score_text,
+    split_last_word,
+)
 from gpt2.texts import (
     check_folder,
     choose_tokenizer,
@@ -35,6 +50,7 @@ from gpt2.tokenizer import Tokenizer, atomic_file
 from gpt2.training import (
     CHECKPOINT,
     TrainingConfig,
+    backward,
     evaluate,
     load_model,
     read_checkpoint,
@@ -44,6 +60,7 @@ from gpt2.training import (
 Settings = dict[str, Any]
 RUN = "run.json"  # the settings of a run, written before its first step
 NEW = "start a new run with another --out"  # a cure that always works
+FURTHER = {"context": 256, "batch": 4, "steps": 500, "lr": 1e-4}  # with --from
 LONG = 300  # tokens to write: from here on the measurement of a kernel pays
 
 
@@ -82,11 +99,16 @@ def check_compile(device: torch.device) -> None:
         ) from error
 
 
+def n_positions(settings: Settings) -> int:
+    """Return the context of the model, which --from brings; windows may be shorter."""
+    return int(settings.get("positions") or settings["context"])
+
+
 def n_parameters(settings: Settings, n_vocab: int) -> int:
     """Count a model's numbers before they take memory; see `count_parameters`."""
     width = settings["width"]
     block = 12 * width**2 + 13 * width
-    tables = (n_vocab + settings["context"]) * width
+    tables = (n_vocab + n_positions(settings)) * width
     return int(tables + settings["layers"] * block + 2 * width)
 
 
@@ -100,6 +122,11 @@ def check_memory(settings: Settings, n_vocab: int, device: torch.device) -> None
         room = torch.cuda.mem_get_info(device)[1]
     else:
         room = psutil.virtual_memory().total
+    if 16 * n > room and settings.get("from"):
+        raise ValueError(
+            f"--from {settings['from']}: {n:,} parameters take {16 * n / 1e9:,.0f} GB "
+            f"to train, and {room / 1e9:,.0f} GB are here; take a smaller one."
+        )
     if 16 * n > room:
         shape = (
             f"--{name} {settings[name]}" for name in ("layers", "width", "context")
@@ -138,7 +165,14 @@ def windows(run: Path, settings: Settings) -> tuple[PackedWindows, PackedWindows
 
 def new_settings(given: Settings, defaults: Settings, device: torch.device) -> Settings:
     """Complete the settings of a new run, and check all that needs no text."""
-    settings = defaults | given
+    settings = defaults | (FURTHER if given.get("from") else {}) | given
+    if settings["from"]:
+        settings |= shape_of(settings["from"])
+        if settings["context"] > settings["positions"]:
+            raise ValueError(
+                f"--context {settings['context']}: --from {settings['from']} sees "
+                f"{settings['positions']} tokens at most."
+            )
     settings["precision"] = pick_precision(settings["precision"], device)
     if "warmup" not in given:
         settings["warmup"] = min(settings["warmup"], settings["steps"] // 10)
@@ -176,6 +210,8 @@ def start_run(text: str | None, out: Path, given: Settings, settings: Settings) 
         else:
             options = settings["tokenizer"], settings["merges"]
             write_tokenized(source, folder, *options, settings["split_at_marks"])
+        if settings["from"]:
+            check_tokenizer(settings, Tokenizer.load(folder))
         settings["n_tokens"] = len(windows(folder, settings)[0].tokens)
         write_settings(folder, settings)
 
@@ -260,8 +296,98 @@ def training_config(settings: Settings) -> TrainingConfig:
 def new_model(settings: Settings, n_vocab: int) -> GPT:
     """Build the model on the CPU from the run's seed: the same on every device."""
     torch.manual_seed(settings["seed"])
-    names = ("context", "width", "heads", "layers")
-    return GPT(GPTConfig(n_vocab, *(settings[name] for name in names)))
+    shape = (settings[name] for name in ("width", "heads", "layers"))
+    return GPT(GPTConfig(n_vocab, n_positions(settings), *shape))
+
+
+def open_model(source: str) -> tuple[GPT, Tokenizer]:
+    """Read a model and its tokenizer: a name, a folder as published, a run, a file.
+
+    A published model without a tokenizer beside it has GPT-2's. Raises ValueError if
+    they do not fit.
+    """
+    place = Path(source)
+    folder = place if place.is_dir() else place.parent
+    if source in PUBLISHED:
+        return load(source), Tokenizer.gpt2()
+    if (place / RUN).is_file() and not (place / CHECKPOINT).is_file():
+        again = f"python -m gpt2 train --out {shlex.quote(source)} --resume"
+        raise FileNotFoundError(f"{place} has no checkpoint yet: {again} trains it.")
+    if is_published(place):
+        model = load(place)
+        try:
+            tokenizer = Tokenizer.load(folder)
+        except FileNotFoundError:
+            tokenizer = Tokenizer.gpt2()
+    else:
+        model, tokenizer = load_model(place), Tokenizer.load(folder)
+    if tokenizer.n_vocab != model.config.n_vocab:
+        raise ValueError(
+            f"{place} has {model.config.n_vocab:,} kinds of token and the tokenizer "
+            f"beside it {tokenizer.n_vocab:,}: put the model's own tokenizer there."
+        )
+    return model, tokenizer
+
+
+def is_published(place: Path) -> bool:
+    """Say whether a folder or file is in the published layout, or was meant to be."""
+    if place.is_dir():
+        names = ("model.safetensors", "config.json", "pytorch_model.bin")
+        is_run = (place / CHECKPOINT).exists()
+        return not is_run and any((place / name).exists() for name in names)
+    return place.name == "model.safetensors"
+
+
+def shape_of(source: str) -> Settings:
+    """Return the settings that --from decides: the shape, and the tokenizer.
+
+    A published size is fetched now, and not read: it may be too large for the memory.
+    """
+    if source in PUBLISHED:
+        fetch(source)
+        size, tokenizer = SIZES[source], "gpt2"
+    else:
+        model, own = open_model(source)
+        place = Path(source)
+        is_gpt2 = own.n_vocab == 50257 and own.vocab == Tokenizer.gpt2().vocab
+        folder = place if place.is_dir() else place.parent
+        size, tokenizer = model.config, "gpt2" if is_gpt2 else str(folder)
+    return {
+        "tokenizer": tokenizer,
+        "positions": size.n_ctx,
+        "width": size.n_embd,
+        "heads": size.n_head,
+        "layers": size.n_layer,
+    }
+
+
+def check_tokenizer(settings: Settings, tokenizer: Tokenizer) -> None:
+    """Raise ValueError if token files are not of the tokenizer of --from."""
+    own = choose_tokenizer(Path(), settings["tokenizer"], 0, False)
+    if tokenizer.vocab != own.vocab:
+        raise ValueError(
+            f"these tokens are not those of --from {settings['from']}: name the text "
+            "itself, and it is tokenized anew."
+        )
+
+
+def foretell(model: GPT, batches: PackedWindows, settings: Settings) -> None:
+    """Say what memory and time a run will take, from one batch that is tried."""
+    parts = [batches.batch(i) for i in range(settings["accumulate"])]
+    clock = perf_counter()
+    backward(model.train(), parts, settings["precision"])
+    seconds = perf_counter() - clock
+    moments = 8 * count_parameters(model)  # AdamW's two
+    memory = psutil.Process().memory_info().rss + moments
+    if model.wte.weight.is_cuda:
+        memory = torch.cuda.max_memory_allocated() + moments
+    model.zero_grad(set_to_none=True)
+    steps = settings["steps"]
+    note(
+        f"about {memory / 1e9:.1f} GB of memory, and {seconds:.1f} s a step here: "
+        f"{steps:,} steps take about {steps * seconds / 60:,.1f} minutes. "
+        "Ctrl-C stops, --resume goes on."
+    )
 
 
 def choose_kernel(
@@ -325,7 +451,11 @@ def run_train(args: argparse.Namespace, defaults: Settings) -> None:
                 f"put the old ones back, or {NEW}."
             )
         n_vocab = Tokenizer.load(out).n_vocab
-        model = new_model(settings, n_vocab).to(device)
+        fresh = not (out / CHECKPOINT).exists()
+        if settings["from"] and fresh:
+            model = open_model(settings["from"])[0].float().to(device)
+        else:
+            model = new_model(settings, n_vocab).to(device)
         choose_kernel(out, settings, model, batches)
         until = last_step(settings)
         print(
@@ -334,7 +464,9 @@ def run_train(args: argparse.Namespace, defaults: Settings) -> None:
             f"held out; {until:,} steps are {until / batches.n_batches:.1f} epochs",
             flush=True,
         )
-        config, resume = training_config(settings), (out / CHECKPOINT).exists()
+        if settings["from"] and fresh:
+            foretell(model, batches, settings)
+        config, resume = training_config(settings), not fresh
         further: dict[str, Any] = {} if until == config.n_steps else {"until": until}
         train(model, batches, config, out, validation, resume=resume, **further)
         loss = evaluate(model, validation, progress=True)
@@ -359,18 +491,10 @@ def read_prompt(text: str, tokenizer: Tokenizer, n_ctx: int) -> list[int]:
 
 def run_generate(args: argparse.Namespace) -> None:
     """Write, piece by piece."""
-    place, device = Path(args.folder), pick_device(args.device)
+    device = pick_device(args.device)
     sampling = Sampling(args.temperature, args.top_k, args.top_p)
-    if (place / RUN).is_file() and not (place / CHECKPOINT).is_file():
-        again = f"python -m gpt2 train --out {shlex.quote(args.folder)} --resume"
-        raise FileNotFoundError(f"{place} has no checkpoint yet: {again} trains it.")
-    model = load_model(place).to(device)
-    tokenizer = Tokenizer.load(place if place.is_dir() else place.parent)
-    if tokenizer.n_vocab != model.config.n_vocab:
-        raise ValueError(
-            f"{place} has {model.config.n_vocab:,} kinds of token and the tokenizer "
-            f"beside it {tokenizer.n_vocab:,}: put the model's own tokenizer there."
-        )
+    model, tokenizer = open_model(args.folder)
+    model = model.to(device)
     if args.tokens >= LONG:
         set_generation_kernel(model, choose_generation_kernel(model))
     prompt = re.sub("[\ud800-\udfff]", "\ufffd", args.prompt)  # a broken byte
@@ -383,3 +507,97 @@ def run_generate(args: argparse.Namespace) -> None:
             print(piece, end="", flush=True)
     finally:
         print(flush=True)
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Measure by one protocol, with a progress bar, and print what came out."""
+    device = pick_device(args.device)
+    model, tokenizer = open_model(args.folder)
+    model = model.to(device)
+    protocols = {
+        "perplexity": print_perplexity,
+        "wikitext": print_perplexity,
+        "lambada": print_last_words,
+        "lambada-filter": print_filtered,
+        "choice": print_choices,
+    }
+    with on_disk(args.on) as path:
+        try:
+            text = path.read_text("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{args.on} is not UTF-8 text: convert it.") from error
+    protocols[args.protocol](model, tokenizer, text, args)
+
+
+def read_lines(args: argparse.Namespace, text: str, *names: str) -> Iterator[list[Any]]:
+    """Yield what each line of JSON has under these names; ValueError for a bad one."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                item = json.loads(line)
+                yield [item[name] for name in names]
+            except (ValueError, KeyError, TypeError) as error:
+                form = ", ".join(f'"{name}": ...' for name in names)
+                raise ValueError(
+                    f"{args.on}, line {number}: write {{{form}}}, as --protocol "
+                    f"{args.protocol} asks."
+                ) from error
+
+
+def print_perplexity(
+    model: GPT, tokenizer: Tokenizer, text: str, args: argparse.Namespace
+) -> None:
+    """Print the loss of a text by its units, with context, stride and denominators."""
+    n_ctx = min(args.context or model.config.n_ctx, model.config.n_ctx)
+    stride = args.stride or max(1, n_ctx // 2)
+    if stride > n_ctx:
+        raise ValueError(f"--stride {stride}: take {n_ctx}, the context, at most.")
+    plain = detokenize(text) if args.protocol == "wikitext" else text
+    how: dict[str, Any] = {"original": text, "n_ctx": n_ctx, "progress": True}
+    score = score_text(model, tokenizer, plain, stride, **how)
+    print(
+        f"{score.perplexity():.2f} a token, {score.perplexity('word'):.2f} a word; "
+        f"{score.bits_per_byte:.4f} bits a byte, {score.bits_per_character:.4f} a "
+        f"character\ncontext {n_ctx}, stride {stride}; {score.n_tokens:,} tokens, "
+        f"{score.n_words:,} words, {score.n_characters:,} characters, "
+        f"{score.n_bytes:,} bytes"
+    )
+
+
+def print_last_words(
+    model: GPT, tokenizer: Tokenizer, text: str, args: argparse.Namespace
+) -> None:
+    """Print LAMBADA's scores that one pass gives."""
+    pairs = [split_last_word(line) for (line,) in read_lines(args, text, "text")]
+    scores = last_word_scores(score_continuations(model, tokenizer, pairs, True))
+    print(
+        f"last token {scores['last token']:.4f}, last word {scores['last word']:.4f}, "
+        f"perplexity of the word {scores['perplexity']:.2f}; {len(pairs):,} passages"
+    )
+
+
+def print_filtered(
+    model: GPT, tokenizer: Tokenizer, text: str, args: argparse.Namespace
+) -> None:
+    """Print how often the likeliest word that is no stop word is the last one."""
+    pairs = [split_last_word(line) for (line,) in read_lines(args, text, "text")]
+    right = [
+        guess_word(model, tokenizer, start) == word.strip()
+        for start, word in tqdm(pairs, unit="passage")
+    ]
+    score = sum(right) / max(len(right), 1)
+    print(f"last word, no stop word {score:.4f}; {len(right):,} passages")
+
+
+def print_choices(
+    model: GPT, tokenizer: Tokenizer, text: str, args: argparse.Namespace
+) -> None:
+    """Print the share of right choices by each way to score them."""
+    items = list(read_lines(args, text, "text", "candidates", "answer"))
+    for scoring in ("full", "partial", "word", "mean"):
+        right = [
+            choose_filled(model, tokenizer, gap, candidates, scoring) == answer
+            for gap, candidates, answer in tqdm(items, scoring, unit="item")
+        ]
+        print(f"{scoring:>8} {sum(right) / max(len(right), 1):.4f}", flush=True)
+    print(f"{len(items):,} items")
