@@ -167,7 +167,7 @@ def test_a_name_alone_will_do_where_no_number_is_known(desk):
     roster = STUDENTS.replace("4711", "")
     fill(desk, {"grading/roster.csv": roster})
     name = "Jane Doe_9_assignsubmission_file_/attention.ipynb"
-    lines, problems = collect.collect("4", fill(desk / "in", {name: "x"}))
+    _, problems = collect.collect("4", fill(desk / "in", {name: "x"}))
     assert problems == [] and handed_in(desk) == {"jdoe": {FILE: "x"}}
 
 

@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -140,12 +140,18 @@ def tests_of(source: Path) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:20]
 
 
-def no_room() -> str:
-    """Name a disk that is full, or nothing."""
-    for place in (class_folder(), Path(tempfile.gettempdir())):
-        if place.exists() and shutil.disk_usage(place).free < ROOM:
-            return f"the disk at {place} is full: free some space and give the same command again"
-    return ""
+def full_disk() -> str:
+    """Name a folder of ours whose disk is full, or nothing."""
+    places = (class_folder(), Path(tempfile.gettempdir()))
+    full = [p for p in places if p.exists() and shutil.disk_usage(p).free < ROOM]
+    return str(full[0]) if full else ""
+
+
+def ensure_room(full: bool = False) -> None:
+    """Raise OSError if a disk is full: what fails then is no submission's fault."""
+    if full or full_disk():
+        cure = "the disk is full; free some space and give the same command again"
+        raise OSError(errno.ENOSPC, cure, full_disk() or None)
 
 
 def find_notebook(folder: Path, name: str) -> tuple[Path, list[str]]:
@@ -194,8 +200,6 @@ def grade_one(chapter: str, name: str, student: str, ours: Log) -> Result:
     try:
         autograde(chapter, name, student, notebook, folder)
     except Exception as error:
-        if why_not := no_room():
-            raise OSError(errno.ENOSPC, why_not) from error
         forget(chapter, student)
         trouble = (
             SandboxedExecute.trouble or f"could not be graded: {type(error).__name__}: {error}"
@@ -322,9 +326,11 @@ def child(work: Callable[[], object], log: Path, scratch: Path) -> None:
         work()
         code = 0
     except BaseException as error:
-        code = NO_ROOM if getattr(error, "errno", 0) == errno.ENOSPC or no_room() else 1
-        traceback.print_exc()
-        sys.stderr.flush()
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        code = NO_ROOM if full or full_disk() else 1
+        with suppress(OSError):
+            traceback.print_exc()
+            sys.stderr.flush()
     finally:
         os._exit(code)
 
@@ -333,7 +339,10 @@ def graded(chapter: str, name: str, student: str, ours: Log) -> None:
     """Grade one submission and write down its result, unless another run is at it."""
     with claimed(chapter, student) as mine:
         if mine:
-            store(grade_one(chapter, name, student, ours))
+            result = grade_one(chapter, name, student, ours)
+            if result.status != GRADED:
+                ensure_room()
+            store(result)
 
 
 def grade(
@@ -363,6 +372,7 @@ def grade(
     wanted = students or everyone
     queue = [s for s in wanted if again or not up_to_date(chapter, name, s)]
     if queue:
+        ensure_room()
         ensure_registered(chapter, name)
         source = notebook_of(source_of(chapter, name))
         ours = replay.in_second_process(replay.cells_to_run(source, source))
@@ -453,9 +463,9 @@ def run_all(
                     if result is None and process.exitcode == 0:
                         say(f"{done}/{len(queue)}  {student} is being graded by another run")
                         continue
-                    if result is None and (process.exitcode == NO_ROOM or no_room()):
-                        raise OSError(errno.ENOSPC, no_room() or "the disk is full")
-                    result = result or given_up(chapter, name, student, late, process)
+                    if result is None:
+                        ensure_room(process.exitcode == NO_ROOM)
+                        result = given_up(chapter, name, student, late, process)
                     say(f"{done}/{len(queue)}  {line(result)}")
                 time.sleep(0.02)
         finally:  # stopped by hand: leave no worker behind

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bleach import clean
-from bleach.css_sanitizer import CSSSanitizer
+from bleach import clean  # type: ignore[import-untyped]
+from bleach.css_sanitizer import CSSSanitizer  # type: ignore[import-untyped]
 from jinja2 import pass_context
-from mistune import import_plugin
+from mistune.plugins import import_plugin
 from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbconvert.preprocessors import Preprocessor
@@ -40,10 +40,12 @@ from course.classroom import (
 from course.grading import (
     FAILED,
     GRADED,
+    NO_ROOM,
     REVIEW,
     Result,
     by_exercise,
     end,
+    ensure_room,
     standings,
     start,
 )
@@ -197,7 +199,7 @@ def markdown(context: Any, source: str) -> str:
 @pass_context
 def colored(context: Any, source: str, metadata: Any = None) -> str:
     """Color a cell's code, if that does not take too long."""
-    draw = Highlight2HTML(pygments_lexer="ipython3")
+    draw = Highlight2HTML(pygments_lexer="ipython3")  # type: ignore[no-untyped-call]
     return guarded(draw, source, context.get("resources") or {})
 
 
@@ -206,7 +208,7 @@ def unchanged(source: str) -> str:
     return source
 
 
-class HarmlessHTML(Preprocessor):  # type: ignore[misc]
+class HarmlessHTML(Preprocessor):
     """Show of a notebook no more than a page can hold, and no HTML that was not cleaned."""
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
@@ -291,6 +293,7 @@ def draw_page(page: Path, chapter: str, name: str, student: str) -> str:
             late = process.is_alive() or process.exitcode == -signal.SIGXCPU
         finally:
             end(process)
+    ensure_room(process.exitcode == NO_ROOM)
     if late:
         return "it takes too long to be drawn"
     return "" if process.exitcode == 0 else f"it cannot be drawn; see {log.name}"
@@ -310,9 +313,9 @@ def notebook_page(page: Path, chapter: str, name: str, student: str) -> None:
     config = configure(Config())
     directory = course_directory(config, student_id=student, assignment_id=chapter)
     steps = GenerateFeedback(coursedir=directory, config=config)
-    exporter = HTMLExporter(parent=steps, config=steps.config)
+    exporter = HTMLExporter(parent=steps, config=steps.config)  # type: ignore[no-untyped-call]
     for step in steps.preprocessors:
-        exporter.register_preprocessor(step)
+        exporter.register_preprocessor(step)  # type: ignore[no-untyped-call]
     names = {"student": student, "assignment": chapter, "notebook": name}
     graded = class_folder() / "autograded" / student / chapter / f"{name}.ipynb"
     resources = {"nbgrader": {**names, "db_url": directory.db_url}}

@@ -78,11 +78,10 @@ def rebuilt(cell: NotebookNode) -> NotebookNode:
     fresh.id = id if isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else fresh.id
     if isinstance(name, str):
         fresh.metadata["nbgrader"] = {"grade_id": name}
-    if kind == "markdown" and isinstance(attached := cell.get("attachments"), dict):
-        pictures = {name: kinds for name, kinds in attached.items() if isinstance(kinds, dict)}
+    if kind == "markdown" and "attachments" in cell:
         fresh.attachments = nbformat.from_dict(
             {name: {kind: data for kind, data in kinds.items() if is_picture(kind, data)}
-             for name, kinds in pictures.items()}
+             for name, kinds in cell.attachments.items()}
         )  # fmt: skip
     return fresh
 
@@ -443,7 +442,7 @@ class SaveGrades(SaveAutoGrades):  # type: ignore[misc]
                 self.now[grade_id(cell)] = hashlib.sha256(text).hexdigest()
         saved = super().preprocess(nb, resources)
         write_text(path, json.dumps(self.now, indent=1) + "\n")
-        return saved  # type: ignore[no-any-return]
+        return saved
 
     def _add_score(self, cell: NotebookNode, resources: Any) -> None:
         """Save a mark; nbgrader would ask for one by hand again after each run."""
