@@ -4,13 +4,18 @@ import html.parser
 import time
 
 import pytest
+from bs4 import BeautifulSoup
 from nbconvert.exporters import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbgrader.server_extensions.formgrader.handlers import template_path
 from traitlets.config import Config
 
 from course import marks
+from course.chapters import ROOT
 from course.classroom import configure
+from course.exercises import sources
+from course.notebooks import read_notebook
 from course.submissions import HideHiddenTests
 
 PICTURE = {"image.png": {"image/png": "aaaa"}}
@@ -36,6 +41,18 @@ GIVEN = [  # what was written, and what the page says
 @pytest.mark.parametrize("source, says", GIVEN)
 def test_a_page_shows_what_was_written(source, says):
     assert says in marks.drawn(source, PICTURE)
+
+
+@pytest.mark.parametrize("path", sources(ROOT / "exercises"), ids=lambda path: path.stem)
+def test_cleaning_leaves_our_own_text_as_it_is(path):
+    for cell in read_notebook(path).cells:
+        if cell.cell_type == "markdown":
+            renderer = IPythonRenderer(escape=False, exclude_anchor_links=True)
+            rendered = MarkdownWithMath(renderer=renderer).render(cell.source)
+            ours = BeautifulSoup(marks.drawn(cell.source, {}), "html.parser")
+            theirs = BeautifulSoup(rendered, "html.parser")
+            assert ours.get_text() == theirs.get_text()
+            assert [tag.name for tag in ours.find_all()] == [tag.name for tag in theirs.find_all()]
 
 
 @pytest.mark.parametrize(

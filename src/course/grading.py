@@ -389,7 +389,7 @@ def grade(
         say(f"{chapter}: {len(queue)} to grade, {before} graded before, {workers} at a time, {box}")
         run_all(chapter, name, queue, workers, seconds, ours, say)
     for stranger in sorted(set(everyone) - known):
-        say(f"{stranger} is not on the roster: add the student with `course new-class`")
+        say(f"{shown(stranger)} is not on the roster: add the student with `course new-class`")
     return [result for s in wanted if (result := read_result(chapter, s))]
 
 
