@@ -148,6 +148,7 @@ def test_who_is_unknown_or_ambiguous_is_reported_and_left(desk):
     "name, says",
     [
         ("doejane_1_88_attention.ipynb", "jdoe has the number 4711, and this is of 1"),
+        ("doe_jane_1_88_attention.ipynb", "jdoe has the number 4711, and this is of 1"),
         ("Jane Doe_9_assignsubmission_file_/attention.ipynb", "jdoe has the number 4711"),
         ("9-99 - Jane Doe - Jan 31, 2026 1012 AM/attention.ipynb", "jdoe has the number 4711"),
         ("max/jdoe_attention.ipynb", "the folder max is nobody's"),
@@ -155,6 +156,9 @@ def test_who_is_unknown_or_ambiguous_is_reported_and_left(desk):
         ("max/jdoe/attention.ipynb", "the folder max is nobody's"),
         ("9-99 - Max Muster - Jan 31, 2026 1012 AM/jdoe_attention.ipynb", "nobody on the roster"),
         ("Week 4_max_attempt_2026-01-31-10-12-00_jdoe_attention.ipynb", "nobody on the roster"),
+        ("muxmax_9_90001_x_4711_assignsubmission_file_attention.ipynb", "in two ways"),
+        ("x_4711_assignsubmission_file__9_assignsubmission_file_/attention.ipynb", "in two ways"),
+        ("9-9 - Max - Jan 31, 2026 1 AM - x_4711_assignsubmission_file_.ipynb", "in two ways"),
         ("W_max_attempt_2026-01-31-10-12-00_jdoe_attempt_2026-01-31-10-12-00_x.ipynb", "nobody"),
     ],
 )

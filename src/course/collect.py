@@ -46,7 +46,7 @@ TOO_LARGE = f"larger than {FILE_BYTES >> 20} MiB: clear its outputs"
 LINK = "a link, which is not followed"
 UNREADABLE = (zipfile.BadZipFile, NotImplementedError, OSError, ValueError)
 MOODLE = re.compile(r"^(?P<name>.+?)_(?P<lms>\d+)_assignsubmission_[a-z]+_?(?P<rest>.*)$")
-CANVAS = re.compile(r"^(?P<name>[^_]+)(?P<late>_LATE)?_(?P<lms>\d+)_\d+_(?P<rest>.+)$")
+CANVAS = re.compile(r"^(?P<name>.+?)(?P<late>_LATE)?_(?P<lms>\d+)_\d+_(?P<rest>.+)$")
 BLACKBOARD = re.compile(r"^(?P<id>.+?)_attempt_\d{4}(?:-\d\d){5}(?:_(?P<rest>.*)|\.txt)$")
 BRIGHTSPACE = re.compile(
     r"^(?P<lms>\d+)-\d+ - (?P<name>.+?) - [^-]*\d{4}[^-]*(?: - (?P<rest>.+))?$"
@@ -230,9 +230,13 @@ def owner(path: PurePosixPath, register: Register, shared: str = "") -> Owner:
             break
         del parts[0]
     first = parts[0]
-    for pattern in KNOWN:
-        if match := pattern.match(first):
-            return by_system(match.groupdict(), register, [path.name] if parts[1:] else [])
+    inside = [path.name] if parts[1:] else []
+    matches = filter(None, (pattern.match(first) for pattern in KNOWN))
+    if found := [by_system(match.groupdict(), register, inside) for match in matches]:
+        # a student's own name, or that of a file, can be made to look like another system's
+        if len({str(o.students) for o in found}) > 1 or first.count("_assignsubmission_") > 1:
+            return Owner([], inside, why="its name can be read in two ways")
+        return found[0]
     if parts[1:]:
         why = f"the folder {first} is nobody's on the roster; to take files out of it, name it"
         return Owner(register.find(first), [path.name], why=why)
