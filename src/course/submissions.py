@@ -105,8 +105,9 @@ def that_counts(
     if len(found) == 1:
         return first
     worked = (s for s in found if cells[s].source.split() != cell.source.split())
-    counts = next(worked, first)
-    remarks.append(f"{name} stood there twice; the first one counts")
+    counts = next(worked, first) if role(cell) in ("answer", "written") else first
+    which = "the first one" if counts == first else "the first one that was worked in"
+    remarks.append(f"{name} stood there twice; {which} counts")
     for s in found:
         cells[s].metadata.pop("nbgrader", None)
         if s != counts and defines(cells[s], name) and defines(cells[counts], name):
@@ -151,7 +152,8 @@ def restore(submitted: NotebookNode, template: NotebookNode) -> tuple[NotebookNo
     for t, cell in enumerate(template.cells):
         if role(cell) == "written" and t not in matched:  # text of one's own, in its place
             above = max((s for other, s in matched.items() if other < t), default=-1)
-            below = min((s for other, s in matched.items() if other > t), default=len(left))
+            end = len(submitted.cells)
+            below = min((s for other, s in matched.items() if other > t), default=end)
             here = [submitted.cells[s] for s in left if above < s < below]
             if match(t, lambda other, here=here: other in here and other.cell_type == "markdown"):
                 remarks.remove(f"{grade_id(cell)} was missing")
