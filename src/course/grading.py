@@ -305,7 +305,8 @@ def start(work: Callable[[], object], log: Path, scratch: Path) -> Any:
     code is 0 if all went well, NO_ROOM if the disk is full.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    process = multiprocessing.get_context("fork").Process(target=child, args=(work, log, scratch))
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=child, args=(work, log, scratch), daemon=True)
     process.start()
     return process
 

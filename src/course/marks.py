@@ -260,6 +260,8 @@ def feedback(chapter: str, everyone: bool = False) -> tuple[list[Path], list[str
     pages, without = [], []
     for result in standings(chapter):
         page = class_folder() / "feedback" / result.student / chapter / f"{name}.html"
+        for left in page.parent.glob("*.tmp"):  # of a run that was killed
+            left.unlink(missing_ok=True)
         if result.status == FAILED:
             why = html.escape("; ".join(result.why))
             write_page(page, chapter, NOT_GRADED.format(why=why))
