@@ -288,8 +288,13 @@ def test_a_full_disk_leaves_what_was_there(desk, monkeypatch):
     assert handed_in(desk)["jdoe"] == {FILE: "new"}
 
 
-def test_one_collects_at_a_time(desk):
-    with collect.alone(), pytest.raises(ValueError, match="another `course collect` is at work"):
+def test_one_collects_at_a_time_and_nobody_else_puts_things_in_place(desk):
+    waiting = desk / "grading" / "submitted" / "jdoe" / f".new-{CHAPTER}" / FILE
+    fill(desk, {str(waiting.relative_to(desk)): "x"})
+    with classroom.desk() as ours:
+        assert ours and classroom.submitted(CHAPTER) == [] and waiting.exists()
+    assert classroom.submitted(CHAPTER) == ["jdoe"] and not waiting.exists()
+    with classroom.desk(), pytest.raises(ValueError, match="another `course collect` is at work"):
         collect.collect("4", desk / "in")
 
 
@@ -352,7 +357,7 @@ def test_archives_that_are_hostile_or_odd(desk, members, got, says):
     assert says in classroom.refusal(CHAPTER, "jdoe") or got or "leads out" in says
     assert len(problems) == bool(says) and says in "".join(problems)
     new = {path for path in desk.parent.rglob("*")} - before - {desk / "x.zip"}
-    ours = [desk / "grading" / name for name in ("submitted", "refused", ".collect.lock")]
+    ours = [desk / "grading" / name for name in ("submitted", "refused", ".desk.lock")]
     assert all(any(path.is_relative_to(place) for place in ours) for path in new)
     for stamp in desk.glob("grading/submitted/*/*/timestamp.txt"):
         time.strptime(stamp.read_text(), "%Y-%m-%d %H:%M:%S UTC\n")

@@ -7,6 +7,7 @@ public one, and students then get `grading/release/`.
 """
 
 import csv
+import fcntl
 import io
 import logging
 import os
@@ -16,7 +17,8 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -340,10 +342,30 @@ def assignment(name: str) -> tuple[str, str]:
 
 def submitted(chapter: str) -> list[str]:
     """Return the students who have handed something in."""
-    for waiting in (class_folder() / "submitted").glob(f"*/.new-{chapter}"):
-        settle(waiting)  # whoever put it there was killed
+    if class_folder().is_dir():
+        with desk() as ours:
+            if ours:
+                settle_all(chapter)
     folders = (class_folder() / "submitted").glob(f"*/{chapter}")
     return sorted(folder.parent.name for folder in folders if folder.is_dir())
+
+
+@contextmanager
+def desk() -> Iterator[bool]:
+    """Hold the desk, at which one collects at a time; yield whether it was free."""
+    with (class_folder() / ".desk.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def settle_all(chapter: str) -> None:
+    """Bring to its end what a killed run has begun to collect; for who holds the desk."""
+    for waiting in (class_folder() / "submitted").glob(f"*/.new-{chapter}"):
+        settle(waiting)
 
 
 def settle(waiting: Path) -> None:

@@ -10,7 +10,6 @@ unpacked by the archive's own paths, everything has a limit, and what cannot be 
 reported and left where it is. A submission that is replaced is kept.
 """
 
-import fcntl
 import io
 import os
 import re
@@ -20,7 +19,6 @@ import time
 import unicodedata
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -30,11 +28,12 @@ from course.classroom import (
     Student,
     assignment,
     class_folder,
+    desk,
     refuse,
     roster,
     settle,
+    settle_all,
     shown,
-    submitted,
 )
 from gpt2.tokenizer import atomic_file
 
@@ -307,15 +306,17 @@ def collect(chapter: str, source: Path) -> tuple[list[str], list[str]]:
     Returns a line for each student and a line for each problem. Of several files of one student the
     highest version counts, then the newest; if it cannot be taken, why is told to the end. Raises
     FileNotFoundError if there is no such source or class, ValueError if the source is no folder and
-    no zip.
+    no zip, or if somebody else collects.
     """
     chapter, name = assignment(chapter)
     if not source.exists():
         raise FileNotFoundError(f"there is no {source}: name a folder or a zip archive")
-    problems: list[str] = []
-    with alone():
-        submitted(chapter)  # brings to its end what a killed run has begun
-        students = sort_out(files_of(source), Register(roster()), problems, source.stem)
+    problems, people = list[str](), roster()
+    with desk() as ours:
+        if not ours:
+            raise ValueError("another `course collect` is at work in this class")
+        settle_all(chapter)
+        students = sort_out(files_of(source), Register(people), problems, source.stem)
         lines = []
         for student, files in sorted(students.items()):
             chosen, last = chosen_of(files, name), max(files, key=rank)
@@ -334,21 +335,6 @@ def collect(chapter: str, source: Path) -> tuple[list[str], list[str]]:
                 lines.append(f"{student:20} {what}: {shown(chosen.item.where)}{late}{extra}")
             refuse(chapter, student, why)
     return lines, list(map(shown, problems))
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold the desk, at which one collects at a time.
-
-    Raises ValueError if somebody else does.
-    """
-    class_folder().mkdir(exist_ok=True)
-    with (class_folder() / ".collect.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError("another `course collect` is at work in this class") from None
-        yield
 
 
 def rank(file: Taken) -> tuple[int, tuple[int, ...]]:
