@@ -50,6 +50,7 @@ from course.grading import (
     start,
 )
 from course.notebooks import write_text
+from course.record import OutOfTime, stop
 from course.sandbox import Scratch
 from course.submissions import is_picture, is_picture_or_text
 
@@ -119,16 +120,9 @@ def marks_table(chapter: str, student: str) -> str:
 # --- A student's words in a browser ------------------------------------------------------------
 
 
-class OutOfTime(BaseException):
-    """A text takes too long to be drawn."""
-
-
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raise OutOfTime in what takes more time of the processor; side threads have no limit."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise OutOfTime
 
     try:
         before = signal.signal(signal.SIGVTALRM, stop)
