@@ -62,7 +62,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 GRADED, REVIEW, FAILED, MISSING = "graded", "needs review", "failed", "no submission"
 NOT_YET, OTHER_TESTS = "not graded yet", "graded by other tests"
 LINES = 20  # of what a result tells
-LATE = "marked late"
+MARKED_LATE = "marked late"
 ROOM = 32 * 2**20  # bytes of a disk; with less, what fails is not the submission's fault
 NO_ROOM = 75  # the exit code of a worker that had none
 
@@ -102,7 +102,7 @@ def read_result(chapter: str, student: str) -> Result | None:
         return None
     result = Result(**json.loads(path.read_text(encoding="utf-8")))
     late = (class_folder() / "submitted" / student / chapter / "late.txt").is_file()
-    return replace(result, notes=[*result.notes, LATE] if late else result.notes)
+    return replace(result, notes=[*result.notes, MARKED_LATE] if late else result.notes)
 
 
 def store(result: Result) -> Result:
@@ -110,7 +110,7 @@ def store(result: Result) -> Result:
     path = status_path(result.assignment, result.student)
     why = [shown(text) for text in result.why[:LINES]]
     why += [f"{len(result.why) - LINES} more of these"] * (len(result.why) > LINES)
-    notes = [shown(text) for text in result.notes if text != LATE][:LINES]
+    notes = [shown(text) for text in result.notes if text != MARKED_LATE][:LINES]
     result = replace(result, why=why, notes=notes)
     write_text(path, json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
     return result
