@@ -123,7 +123,6 @@ def marks_table(chapter: str, student: str) -> str:
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raise OutOfTime in what takes more time of the processor; side threads have no limit."""
-
     try:
         before = signal.signal(signal.SIGVTALRM, stop)
     except ValueError:  # only a main thread gets signals
@@ -151,7 +150,7 @@ def guarded(draw: Callable[[str], str], source: str, resources: dict[str, Any]) 
 
 
 class Renderer(IPythonRenderer):
-    """Render Markdown; a picture is one of the cell's own attachments, any other is a link."""
+    """Render Markdown; a picture is one of the cell's own attachments, others stay as typed."""
 
     def __init__(self, attachments: dict[str, Any]) -> None:
         """Take the attachments of the cell."""
