@@ -41,7 +41,7 @@ make_class, solution, handed_out = (
     for make in (classkit.make_class, classkit.solution, classkit.handed_out)
 )
 WRONG = "\ndef sliding_mask(n_dst, n_src, window):\n    return None\n"
-WRITTEN, LONG = "written_effective_keys", "x" * 20_000
+WRITTEN, LONG_ERROR = "written_effective_keys", "raise ValueError('x' * 20_000)"
 FULL = 10.0  # what the tests of the notebook give; the written answer is not among them
 
 GRADED, REVIEW, FAILED = "graded", "needs review", "failed"
@@ -951,14 +951,14 @@ os.kill(-1, signal.SIGKILL)
     "no-data": Attack("a picture without data", changed(empty_picture), GRADED, "", FULL),
     "quotes": Attack("50,000 quotes", words("<blockquote>" * 50_000), GRADED, "", FULL),
     "markers": Attack(
-        "100,000 beginnings of hidden tests",
-        beside("### BEGIN HIDDEN TESTS\n" * 100_000),
+        "40,000 beginnings of hidden tests",
+        beside("### BEGIN HIDDEN TESTS\n" * 40_000),
         GRADED,
         score=FULL,
     ),
     "errors": Attack(
         "300 errors of 20 kB",
-        changed(lambda nb: nb.cells.extend(new_code_cell("1 / 0 # " + LONG) for _ in range(300))),
+        changed(lambda nb: nb.cells.extend(new_code_cell(LONG_ERROR) for _ in range(300))),
         GRADED,
         score=FULL,
     ),
