@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import os
 import re
@@ -580,6 +581,28 @@ def test_learning_systems_read_what_is_exported(kit, tmp_path):
     assert read_by_moodle(marks.export(["4"], "moodle")) == {"11": 15.5, "12": 13.5}
     assert main(["export", "4", "--excel", "--out", str(tmp_path / "marks.csv")]) == 0
     assert (tmp_path / "marks.csv").read_bytes().startswith(b"\xef\xbb\xbfstudent,")
+
+
+@pytest.mark.parametrize(
+    "error, code", [(OSError(errno.ENOSPC, "No space"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_what_cannot_be_written_leaves_what_was_there(kit, tmp_path, monkeypatch, error, code):
+    table = tmp_path / "marks.csv"
+    table.write_text("old")
+    page = kit.folder / "grading" / "feedback" / "ann" / CHAPTER / f"{NOTEBOOK}.html"
+    marks.feedback("4")
+    before = page.read_bytes()
+
+    def stopped(*arguments):
+        raise error
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(os, "fsync", stopped)
+        assert main(["export", "4", "--out", str(table)]) == code
+        assert main(["feedback", "4"]) == code
+    assert [path.name for path in tmp_path.iterdir()] == ["marks.csv"]
+    assert table.read_text() == "old" and page.read_bytes() == before
+    assert [path.name for path in page.parent.iterdir()] == [page.name]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
