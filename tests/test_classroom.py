@@ -787,8 +787,14 @@ def test_a_mark_by_other_tests_or_points_is_none(kit):
     source.cells[0].source += " A word more."
     nbformat.write(source, path)
     assert standing("ben").status == "graded"  # words are no tests
-    cell_named(source, "test_sliding_mask").metadata.nbgrader.points = 3
-    nbformat.write(source, path)
+    for name, change in (("check_find_leak", {"source": "def check_find_leak(*a): 1"}),
+                         ("test_sliding_mask", {"points": 3})):  # fmt: skip
+        source = nbformat.reads(before, as_version=4)
+        cell = cell_named(source, name)
+        (cell if "source" in change else cell.metadata.nbgrader).update(change)
+        nbformat.write(source, path)
+        with pytest.raises(ValueError, match="was changed since it was released"):
+            grading.ensure_registered(CHAPTER, NOTEBOOK)
     assert standing("ben").status == standing("eve").status == "graded by other tests"
     run = kit.course("grade", "4", "--student", "ben")
     assert run.returncode == 2 and "was changed since it was released: run `co" in run.stderr

@@ -408,13 +408,12 @@ def up_to_date(chapter: str, name: str, student: str) -> bool:
 def ensure_registered(chapter: str, name: str) -> None:
     """Raise FileNotFoundError if the gradebook does not know the assignment.
 
-    Raises ValueError if it knows other tests or points than the source has.
+    Raises ValueError if it knows other tests, checks or points than the source has.
     """
     from nbgrader.api import MissingEntry
 
     source = source_of(chapter, name)
-    tests = {grade_id(cell): (cell.source, float(cell.metadata.nbgrader.points))
-             for cell in notebook_of(source).cells if role(cell) == "test"}  # fmt: skip
+    cells = {grade_id(cell): cell for cell in notebook_of(source).cells if role(cell)}
     with gradebook() as book:
         try:
             known = book.find_notebook(name, chapter)
@@ -422,9 +421,13 @@ def ensure_registered(chapter: str, name: str) -> None:
             raise FileNotFoundError(
                 f"{chapter} has not been released to this class: run `course release`"
             ) from None
-        texts = {cell.name: cell.source for cell in known.source_cells}
+        same = cells.keys() == {cell.name for cell in known.source_cells} and all(
+            cell.source == cells[cell.name].source
+            for cell in known.source_cells
+            if cell.cell_type == "code" and role(cells[cell.name]) != "answer"
+        )
         points = {cell.name: cell.max_score for cell in known.grade_cells}
-        if any((texts.get(test), points.get(test)) != has for test, has in tests.items()):
+        if not same or any(cells[name].metadata.nbgrader.points != points[name] for name in points):
             raise ValueError(f"{source} was changed since it was released: run `course release`")
 
 
