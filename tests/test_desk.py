@@ -154,7 +154,7 @@ def test_what_a_cell_has_attached_is_pictures_or_nothing(tmp_path):
     (tmp_path / "x.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     last = read_submission(tmp_path / "x.ipynb").cells[-1]
     assert last.attachments == {"a.png": {"image/png": "aaaa"}, "c.png": {}}
-    notebook.cells = [new_code_cell("1 / 0")] * 1001
+    notebook.cells = [new_code_cell("1 / 0") for _ in range(1001)]
     with pytest.raises(BadSubmission, match="has 1001 cells, more than 1000"):
         through_a_file(tmp_path, notebook)
 

@@ -136,6 +136,7 @@ def exporter(template):
     return HTMLExporter(config=config)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", LONG)
 def test_a_long_text_is_drawn_in_seconds(kind, monkeypatch):
     monkeypatch.setattr(marks, "TEXT_SECONDS", 0.3)
@@ -173,6 +174,24 @@ def test_the_formgrader_shows_a_page_that_it_could_not():
     page, _ = exporter("formgrade").from_notebook_node(new_notebook(cells=cells), resources)
     assert "a &lt; b ![x]" in page and "cell 5" in page
     assert "1002 more cells are not shown" in page
+
+
+class Stubborn:
+    def __del__(self):
+        while time.process_time() < self.until:
+            pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_limit_that_is_overlooked_comes_again():
+    def slow(text):
+        thing = Stubborn()
+        thing.until = time.process_time() + 0.5  # what is raised while it goes is lost
+        del thing
+        while True:
+            pass
+
+    assert marks.guarded(slow, "a < b", {"seconds_for_texts": 0.2}) == "<pre>a &lt; b</pre>"
 
 
 @pytest.mark.parametrize(

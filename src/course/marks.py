@@ -50,7 +50,7 @@ from course.grading import (
     start,
 )
 from course.notebooks import write_text
-from course.record import OutOfTime, stop
+from course.record import OutOfTime
 from course.sandbox import Scratch
 from course.submissions import is_picture, is_picture_or_text
 
@@ -123,15 +123,22 @@ def marks_table(chapter: str, student: str) -> str:
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raise OutOfTime in what takes more time of the processor; side threads have no limit."""
+    inside = True
+
+    def stop(number: int, frame: Any) -> None:
+        if inside:
+            raise OutOfTime
+
     try:
         before = signal.signal(signal.SIGVTALRM, stop)
     except ValueError:  # only a main thread gets signals
         yield
         return
-    try:
-        signal.setitimer(signal.ITIMER_VIRTUAL, max(seconds, 1e-3))
+    try:  # again and again: what is raised while an object is destroyed is lost
+        signal.setitimer(signal.ITIMER_VIRTUAL, max(seconds, 1e-3), 0.1)
         yield
     finally:
+        inside = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
 
