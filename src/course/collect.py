@@ -237,7 +237,8 @@ def owner(path: PurePosixPath, register: Register, shared: str = "") -> Owner:
             return Owner([], inside, why="its name can be read in two ways")
         return found[0]
     if parts[1:]:
-        why = f"the folder {first} is nobody's on the roster; to take files out of it, name it"
+        why = f"the folder {first} is nobody's on the roster; if it holds those of a class, "
+        why += "unpack it and collect from it"
         return Owner(register.find(first), [path.name], why=why)
     for cut in [m.start() for m in re.finditer("_", path.stem)][::-1]:
         if students := register.find(path.stem[:cut]):
