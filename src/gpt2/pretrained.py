@@ -633,7 +633,7 @@ def _read_config(path: Path, shapes: dict[str, tuple[int, ...]]) -> GPTConfig:
     beside = path.parent / "config.json"
     if beside.is_file():
         config = _parse_config(beside)
-        said = {
+        said: dict[str, tuple[int, ...]] = {
             "wte.weight": (config.n_vocab, config.n_embd),
             "wpe.weight": (config.n_ctx, config.n_embd),
         }
