@@ -27,11 +27,11 @@ RULES = {
     r"src/miniweb/(lexicon|cities|longtail|tasks)\b.*": r"tests/test_\1.py",
     r"src/miniweb/leaks\.py": "tests/test_longtail.py",
     r"src/miniweb/.*": "tests/test_miniweb.py",
-    r"src/course/(models|collect|growth)\.py": r"tests/test_\1.py",
+    r"src/course/(models|collect|growth|marks)\.py": r"tests/test_\1.py",
     r"models/.*": "tests/test_models.py",
     r"src/course/(exercises|mutants)\.py": EXERCISES + "03_batches",
     r"src/course/(release|check)\.py": KIT + "'release or check or progress or verdict'",
-    r"src/course/(classroom|grading|marks|sandbox|submissions|record|replay)\.py": KIT
+    r"src/course/(classroom|grading|sandbox|submissions|record|replay)\.py": KIT
     + "'roster or status or last_word or feedback or export'",
     r"src/course/address\.py|pyproject\.toml|CITATION\.cff": "tests/test_package.py",
     r"src/course/rules/.*": "tests/test_rules.py",

@@ -2,15 +2,19 @@
 
 import contextlib
 import csv
+import errno
 import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html import unescape
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -490,8 +494,8 @@ def test_feedback_tells_marks_and_words_and_nothing_hidden(kit):
     assert "AssertionError: sliding_mask(4, 4, 1): row 0" in text_of(ben)
     assert "if window == 1:" in text_of(ben)  # the student's own words
     assert "it is 2.0 of 64. <script>alert(1)</script><img src=x" in text_of(ann)
-    assert "<script>alert" not in ann and "<img src=x" not in ann and r"$t\lt T$" in ann
-    assert "not graded" in cat and "is no notebook (NotJSONError" in cat and "<b>" not in cat
+    assert "<script>alert" not in ann and "<img src=x" not in ann and "$t&lt;T$" in ann
+    assert "Not graded" in cat and "is no notebook (NotJSONError" in cat and "<b>" not in cat
 
 
 def test_who_is_in_review_gets_no_page_and_loses_an_old_one(kit):
@@ -502,6 +506,132 @@ def test_who_is_in_review_gets_no_page_and_loses_an_old_one(kit):
     assert not page.exists() and page not in pages
     assert without[1].startswith("eve: needs review (the code starts a process")
     assert page in marks.feedback("4", everyone=True)[0] and page.exists()
+
+
+LIMITS = {
+    "computes": "import resource as r; r.setrlimit(r.RLIMIT_CPU, (1, 2))\nwhile True: pass",
+    "dies": "import os; os.kill(os.getpid(), 9)",
+    "raises": "1 / 0",
+    "takes memory": "import resource as r; r.setrlimit(r.RLIMIT_AS, (2**31,) * 2); bytes(2**40)",
+}
+
+
+@pytest.mark.parametrize("how", LIMITS)
+def test_one_page_cannot_stop_the_others(kit, monkeypatch, how):
+    whole = marks.notebook_page
+
+    def hostile(page, chapter, name, student):
+        exec(LIMITS[how] if student == "ann" else "")
+        whole(page, chapter, name, student)
+
+    monkeypatch.setattr(marks, "notebook_page", hostile)
+    pages, without = marks.feedback("4")
+    ann, ben = (page.read_text(encoding="utf-8") for page in pages[:2])
+    assert "Your notebook is not shown here" in ann and "15.5" in ann
+    assert "AssertionError: sliding_mask(4, 4, 1): row 0" in text_of(ben)
+    why = "it takes too long to be drawn" if how == "computes" else "it cannot be drawn"
+    assert without[0].startswith(f"ann: a page of marks alone; {why}")
+    assert "Content-Security-Policy" in ann and "Content-Security-Policy" in ben
+    assert "<script" not in ann + ben
+
+
+def test_a_page_has_a_size(kit, monkeypatch):
+    monkeypatch.setattr(marks, "PAGE_BYTES", 10_000)
+    pages, without = marks.feedback("4")
+    assert pages[0].stat().st_size < 5000 and "ann: a page of marks alone" in without[0]
+
+
+def read_by_canvas(text):
+    """Return the assignments and the students of an import, by the rules of Canvas's importer.
+
+    They are in lib/gradebook_importer.rb of its published source: where the columns of a student
+    end, that each further column is an assignment, and which rows are none of a student.
+    """
+    head, *rows = rows_of(text)
+    assert len(head) > 3 and "Student" in head[0] and "ID" in head[1]
+    columns = 3
+    if head[2] == "SIS Login ID":
+        columns += 1
+    elif head[2:4] == ["SIS User ID", "SIS Login ID"]:
+        columns += 2
+    assert "Section" in head[columns - 1]
+    students = [row for row in rows if "Points Possible" not in row[0]]
+    return head[columns:], {row[1] or row[3]: row[columns:] for row in students}
+
+
+def read_by_moodle(text):
+    """Return the marks of an import by Moodle's number, by the rules of Moodle's importer.
+
+    They are in mod/assign/feedback/offline of its published source: three columns must be there
+    under their names, the number comes after "Participant ", a mark that is empty is left alone.
+    """
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {"Identifier", "Grade", "Last modified (grade)"} <= set(rows[0])
+    for row in rows:
+        when = datetime.strptime(row["Last modified (grade)"], "%Y-%m-%d %H:%M:%S UTC")
+        assert abs(datetime.now(UTC).replace(tzinfo=None) - when) < timedelta(hours=1)
+    ids = {row["Identifier"][len("Participant ") :]: row["Grade"] for row in rows}
+    return {id: float(grade) for id, grade in ids.items() if id and grade}
+
+
+def test_learning_systems_read_what_is_exported(kit, tmp_path):
+    assignments, students = read_by_canvas(marks.export(["4"], "canvas"))
+    assert assignments == [CHAPTER]  # a column of notes would be an assignment
+    assert students == {"11": ["15.5"], "12": ["13.5"], "13": [""], "dan": [""], "eve": [""]}
+    assert read_by_moodle(marks.export(["4"], "moodle")) == {"11": 15.5, "12": 13.5}
+    assert main(["export", "4", "--excel", "--out", str(tmp_path / "marks.csv")]) == 0
+    assert (tmp_path / "marks.csv").read_bytes().startswith(b"\xef\xbb\xbfstudent,")
+
+
+@pytest.mark.parametrize(
+    "error, code", [(OSError(errno.ENOSPC, "No space"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_what_cannot_be_written_leaves_what_was_there(kit, tmp_path, monkeypatch, error, code):
+    table = tmp_path / "marks.csv"
+    table.write_text("old")
+    page = kit.folder / "grading" / "feedback" / "ann" / CHAPTER / f"{NOTEBOOK}.html"
+    marks.feedback("4")
+    before = page.read_bytes()
+
+    def stopped(*arguments):
+        raise error
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(os, "fsync", stopped)
+        assert main(["export", "4", "--out", str(table)]) == code
+        assert main(["feedback", "4"]) == code
+    assert [path.name for path in tmp_path.iterdir()] == ["marks.csv"]
+    assert table.read_text() == "old" and page.read_bytes() == before
+    assert [path.name for path in page.parent.iterdir()] == [page.name]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_a_letter_stops_no_command(kit, encoding):
+    work = kit.folder / "in" / "dan_\u4e2d.ipynb"
+    fill(work.parent, {work.name: "x"})
+    environment = {**os.environ, "PYTHONPATH": str(kit.folder / "src"), "PYTHONUTF8": "0"}
+    for command, says in ((["export", "4"], b"\ndan,"), (["collect", "4", "in"], b"1 students")):
+        run = subprocess.run([sys.executable, "-m", "course", *command], cwd=kit.folder,
+                             env={**environment, "PYTHONIOENCODING": encoding},
+                             capture_output=True)  # fmt: skip
+        assert run.returncode == 0 and says in run.stdout, run
+    shutil.rmtree(kit.folder / "grading" / "submitted" / "dan")
+
+
+def test_why_a_file_was_refused_is_told_to_the_end(kit):
+    for student in ("ben", "dan"):
+        classroom.refuse(CHAPTER, student, "larger than 20 MiB: clear its outputs")
+    ben, dan = standing("ben"), standing("dan")
+    assert (ben.status, dan.status, dan.score) == ("needs review", "failed", None)
+    assert ben.why == ["a later file was refused: larger than 20 MiB: clear its outputs"]
+    pages, without = marks.feedback("4")
+    assert "larger than 20 MiB" in next(p for p in pages if "dan" in p.parts).read_text("utf-8")
+    assert any(line.startswith("ben: needs review") for line in without)
+    assert "larger than 20 MiB" in marks.export(["4"], "plain")
+    assert main(["review", "4", "--accept", "ben", "--note", "the first one counts"]) == 0
+    assert standing("ben").status == "graded"
+    classroom.refuse(CHAPTER, "dan", "")
+    marks.feedback("4")
 
 
 def rows_of(text):
@@ -517,17 +647,16 @@ def test_export_leaves_empty_what_is_no_mark(kit, tmp_path):
     assert plain[0]["last_name"] == 'O\'Neil, "Nan" Jr' and plain[0]["max_score"] == "16"
     assert (plain[1]["first_name"], plain[1]["last_name"]) == ("'=HYPERLINK(1)", "'-Smith")
     head, points, ann, ben, cat, dan, eve = rows_of(marks.export(["4"], "canvas"))
-    assert head == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Notes", CHAPTER]
+    assert head == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", CHAPTER]
     assert points[0] == "Points Possible" and points[-1] == "16"
-    assert ann == ['O\'Neil, "Nan" Jr, Ann', "11", "", "ann", "", "", "15.5"]
+    assert ann == ['O\'Neil, "Nan" Jr, Ann', "11", "", "ann", "", "15.5"]
     assert ben[0] == "'-Smith, =HYPERLINK(1)" and cat[0] == "'@Home, Cat"
     assert [row[-1] for row in (cat, dan, eve)] == ["", "", ""]
-    assert dan[5] == f"{CHAPTER}: no submission"
     head, ann, ben, cat, dan, eve = rows_of(marks.export(["4"], "moodle"))
     assert head[:4] == ["Identifier", "Full name", "ID number", "Email address"]
-    assert ann == ["Participant 11", 'Ann O\'Neil, "Nan" Jr', "ann", "ann@x.edu", "graded", "15.5",
-                   "16", ""]  # fmt: skip
-    assert [row[5] for row in (cat, dan, eve)] == ["", "", ""] and "no notebook" in cat[7]
+    assert ann[:7] == ["Participant 11", 'Ann O\'Neil, "Nan" Jr', "ann", "ann@x.edu", "graded",
+                       "15.5", "16"]  # fmt: skip
+    assert [row[5] for row in (cat, dan, eve)] == ["", "", ""] and "no notebook" in cat[8]
     assert main(["export", "4", "--out", str(tmp_path / "marks.csv")]) == 0
     assert (tmp_path / "marks.csv").read_text(encoding="utf-8") == marks.export(["4"], "plain")
 
@@ -551,7 +680,150 @@ def test_a_run_that_is_killed_goes_on_where_it_was(kit):
     while "ben" not in mtimes(kit) and time.monotonic() < waiting:
         time.sleep(0.2)  # the killed run's last worker may still be at it; nobody grades Ben twice
     assert {**mtimes(kit), "ben": 0} == {**after, "ben": 0}
-    assert standing("ben").score == 13.5  # what was marked by hand stands, and asks to be read anew
+    assert standing("ben").score == 13.5 and standing("ann").status == "graded"  # marks by hand
+
+
+def lying_about(folder):
+    """Return the temporary files of a run, and the processes that have its folder in a name."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_text())
+    return list(folder.iterdir()), [line for line in lines if str(folder) in line]
+
+
+@pytest.mark.parametrize("command", ["grade", "feedback"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_command_leaves_nothing_behind(kit, command, how):
+    place = kit.folder / "t"
+    place.mkdir(exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(kit.folder / "src"), "TMPDIR": str(place)}
+    more = ["--again", "--student", "ben"] if command == "grade" else []
+    line = [sys.executable, "-m", "course", command, "4", *more]
+    run = subprocess.Popen(line, cwd=kit.folder, env=environment, stdout=subprocess.PIPE)
+    patience = time.monotonic() + 120
+    at_work = {"grade": "course-*/0/*", "feedback": "course-*"}[command]  # a worker's own files
+    while not list(place.glob(at_work)) and run.poll() is None:
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+    time.sleep(1)
+    run.send_signal(how)
+    assert run.wait() in (130, -9, 0)
+    left, processes = lying_about(place)
+    while processes and time.monotonic() < patience:
+        time.sleep(0.1)
+        left, processes = lying_about(place)
+    assert processes == [] and (how == signal.SIGKILL or left == [])
+    again = kit.course(command, "4", TMPDIR=str(place))
+    assert again.returncode == int(command == "grade"), again.stderr  # 1: somebody's failed
+    assert lying_about(place) == ([], []) and standing("ben").score == 13.5
+    for page in (kit.folder / "grading" / "feedback").glob("*/*/*"):
+        assert page.suffix == ".html" and page.read_text("utf-8").rstrip().endswith("</html>")
+
+
+def test_a_disk_that_fills_while_grading_is_no_submissions_failure(kit):
+    small = kit.folder / "small"
+    small.mkdir()
+    mount = ["bwrap", *["--cap-add", "ALL"] * (os.getuid() == 0), "--dev-bind", "/", "/"]
+    mount += ["--size", "40000000", "--tmpfs", str(small), "--setenv", "TMPDIR", str(small), "--"]
+    fill_it = "until grep -q 'to grade' said; do sleep 0.1; done; head -c 50000000 /dev/zero > "
+    grade = f"{sys.executable} -m course grade 4 --again --student ben > said"
+    run = subprocess.run([*mount, "sh", "-c", f"({fill_it} small/full) & {grade}"], cwd=kit.folder,
+                         env={**os.environ, "PYTHONPATH": str(kit.folder / "src")},
+                         capture_output=True, text=True)  # fmt: skip
+    assert run.returncode == 2 and "the disk is full; free some space" in run.stderr, run
+    assert standing("ben").status == "not graded yet" and "Traceback" not in run.stderr
+    assert kit.course("grade", "4").returncode == 1
+    assert (standing("ben").status, standing("ben").score) == ("graded", 13.5)
+
+
+def test_an_ordinary_user_can_do_all_of_it(kit):
+    """Where the tests run as root, in a namespace in which root is nobody."""
+    user = ["bwrap", "--unshare-user", "--uid", "65534", "--gid", "65534", "--dev-bind", "/", "/"]
+    before = user * (os.getuid() == 0)
+    if before and subprocess.run([*before, "unshare", "--user", "true"]).returncode:
+        pytest.skip("this machine gives an ordinary user no user namespace")
+    (kit.folder / "week").mkdir()
+    nbformat.write(solution(), kit.folder / "week" / "dan_attention.ipynb")
+    environment = {**os.environ, "PYTHONPATH": str(kit.folder / "src")}
+    for arguments, code, says in (
+        (["collect", "4", "week"], 0, "dan                  new: dan_attention.ipynb"),
+        (["grade", "4", "--student", "dan"], 0, "written_effective_keys is to be read"),
+        (["feedback", "4", "--everyone"], 0, "dan/04_attention/attention.html"),
+        (["export", "4"], 0, "dan,Öz,Dan,04_attention,needs review,,16,"),
+    ):
+        line = [*before, sys.executable, "-m", "course", *arguments]
+        run = subprocess.run(line, cwd=kit.folder, env=environment, capture_output=True, text=True)
+        assert run.returncode == code and says in run.stdout, run
+    shutil.rmtree(kit.folder / "grading" / "submitted" / "dan")
+
+
+def test_an_old_mark_never_passes_for_a_new_one(kit):
+    page = kit.folder / "grading" / "feedback" / "ann" / CHAPTER / f"{NOTEBOOK}.html"
+    marks.feedback("4")
+    mine = kit.folder / "grading" / "submitted" / "ann" / CHAPTER / FILE
+    before = mine.read_text(encoding="utf-8")
+    assert standing("ann").status == "graded" and page.exists()
+    set_cell(mine, WRITTEN, "Other words.")
+    row = next(csv.DictReader(io.StringIO(marks.export(["4"], "plain"))))
+    assert (row["student"], row["status"], row["score"]) == ("ann", "not graded yet", "")
+    assert "ann: not graded yet" in marks.feedback("4")[1] and not page.exists()
+    assert kit.course("grade", "4", "--student", "ann").returncode == 0
+    assert standing("ann").why == [f"{WRITTEN} is to be read"]  # other words
+    mark_by_hand("ann")
+    mine.write_text(before, encoding="utf-8")
+    set_cell(mine, "sliding_mask", ONLY_VISIBLE)
+    set_cell(mine, WRITTEN, "Other words.")
+    assert kit.course("grade", "4", "--student", "ann").returncode == 0
+    assert (standing("ann").status, standing("ann").score) == ("graded", 13.5)  # the same words
+    mine.write_text(before, encoding="utf-8")
+    assert standing("ann").status == "not graded yet"
+
+
+def test_a_mark_by_other_tests_or_points_is_none(kit):
+    path = kit.folder / "solutions" / CHAPTER / FILE
+    before = path.read_text(encoding="utf-8")
+    source = nbformat.read(path, as_version=4)
+    source.cells[0].source += " A word more."
+    nbformat.write(source, path)
+    assert standing("ben").status == "graded"  # words are no tests
+    for name, change in (("check_find_leak", {"source": "def check_find_leak(*a): 1"}),
+                         ("test_sliding_mask", {"points": 3})):  # fmt: skip
+        source = nbformat.reads(before, as_version=4)
+        cell = cell_named(source, name)
+        (cell if "source" in change else cell.metadata.nbgrader).update(change)
+        nbformat.write(source, path)
+        with pytest.raises(ValueError, match="was changed since it was released"):
+            grading.ensure_registered(CHAPTER, NOTEBOOK)
+    assert standing("ben").status == standing("eve").status == "graded by other tests"
+    run = kit.course("grade", "4", "--student", "ben")
+    assert run.returncode == 2 and "was changed since it was released: run `co" in run.stderr
+    release()
+    assert (standing("ben").status, standing("ben").score) == ("graded by other tests", None)
+    rows = {row["student"]: row for row in csv.DictReader(marks.export(["4"], "plain").split("\n"))}
+    assert (rows["ben"]["status"], rows["ben"]["score"]) == ("graded by other tests", "")
+    assert any(line == "ben: graded by other tests" for line in marks.feedback("4")[1])
+    assert kit.course("grade", "4", "--student", "ben").returncode == 0
+    assert (standing("ben").status, standing("ben").max_score) == ("graded", 17)
+    assert standing("eve").status == "graded by other tests"
+    path.write_text(before, encoding="utf-8")
+    release()
+
+
+def test_a_release_that_adds_a_test_is_refused_with_a_cure(kit):
+    path = kit.folder / "solutions" / CHAPTER / FILE
+    before = path.read_text(encoding="utf-8")
+    given = {p: p.read_bytes() for p in (kit.folder / "exercises").rglob("*.ipynb")}
+    source = nbformat.read(path, as_version=4)
+    source.cells.append(new_code_cell("assert True", metadata={"nbgrader": {
+        "grade_id": "test_more", "grade": True, "locked": True, "points": 1, "solution": False,
+        "schema_version": 3, "task": False}}))  # fmt: skip
+    nbformat.write(source, path)
+    run = kit.course("release")
+    assert run.returncode == 2 and "Traceback" not in run.stderr, run.stderr
+    assert "test_more. nbgrader cannot add" in run.stderr and "Write new checks into" in run.stderr
+    assert {p: p.read_bytes() for p in (kit.folder / "exercises").rglob("*.ipynb")} == given
+    path.write_text(before, encoding="utf-8")
 
 
 def test_private_sources_are_what_is_graded_against(kit, monkeypatch):

@@ -1,5 +1,6 @@
 """Collecting: whose a file is, which one counts, and archives that are hostile or odd."""
 
+import errno
 import io
 import os
 import shutil
@@ -76,13 +77,16 @@ NAMES = {
     "Canvas, late": "doejane_LATE_4711_88_attention.ipynb",
     "Canvas, second version": "doejane_4711_88_attention-1.ipynb",
     "Canvas, name unknown and number known": "xyz_4711_88_attention.ipynb",
-    "Canvas, number unknown and name known": "doejane_1_88_attention.ipynb",
     "Canvas, in a folder of its own": "submissions/doejane_4711_88_attention.ipynb",
-    "Moodle": "Jane Doe_9_assignsubmission_file_/attention.ipynb",
-    "Moodle, version 4": "Jane Doe_9_assignsubmission_file/attention.ipynb",
-    "Moodle, flat": "Jane Doe_9_assignsubmission_file_attention.ipynb",
+    "Moodle": "Jane Doe_4711_assignsubmission_file_/attention.ipynb",
+    "Moodle, version 4": "Jane Doe_4711_assignsubmission_file/attention.ipynb",
+    "Moodle, flat": "Jane Doe_4711_assignsubmission_file_attention.ipynb",
     "Moodle, nameless": "Participant_4711_assignsubmission_file_/attention.ipynb",
+    "Blackboard": "Week 4_jdoe_attempt_2026-01-31-10-12-00_attention.ipynb",
+    "Brightspace": "4711-99 - Jane Doe - Jan 31, 2026 1012 AM/attention.ipynb",
+    "Brightspace, flat": "4711-99 - Jane Doe - Jan 31, 2026 1012 AM - attention.ipynb",
     "plain": "jdoe/attention.ipynb",
+    "plain, in the archive's own folder": "x/jdoe_attention.ipynb",
     "plain, deeper": "week 4/jdoe/my work/attention.ipynb",
     "plain, by name": "Jane Doe/attention.ipynb",
     "plain, by name turned round": "Doe, Jane/attention.ipynb",
@@ -99,7 +103,7 @@ NAMES = {
 @pytest.mark.parametrize("kind", NAMES)
 def test_whose_a_file_is(desk, kind, how):
     files = {NAMES[kind]: "work"}
-    source = zipped(desk / "x.zip", files) if how == "zip" else fill(desk / "in", files)
+    source = zipped(desk / "x.zip", files) if how == "zip" else fill(desk / "x", files)
     lines, problems = collect.collect("4", source)
     name = "jdoe.ipynb" if "id alone" in kind else FILE
     assert (problems, handed_in(desk)) == ([], {"jdoe": {name: "work"}})
@@ -109,17 +113,17 @@ def test_whose_a_file_is(desk, kind, how):
 
 def test_umlauts_spaces_and_ids_that_look_alike(desk):
     composed, apart = "M\u00fcller von Aa J\u00fcrgen", "Mu\u0308ller von AaJu\u0308rgen"
-    files = {f"{composed}_5_assignsubmission_file_/attention.ipynb": "1"}
+    files = {f"{composed}_4713_assignsubmission_file_/attention.ipynb": "1"}
     collect.collect("4", zipped(desk / "a.zip", files))
     assert handed_in(desk) == {"jmueller": {FILE: "1"}}
-    collect.collect("4", fill(desk / "in", {f"{apart}_5_6_attention.ipynb": "2"}))
+    collect.collect("4", fill(desk / "in", {f"{apart}/attention.ipynb": "2"}))
     assert handed_in(desk) == {"jmueller": {FILE: "2"}}
     # annlee is one student's id and another's name: an exact id counts, a mere name is reported
     files = {"annlee/attention.ipynb": "ek", "ann_lee_attention.ipynb": "lee",
-             "leeann_9_1_attention.ipynb": "lee", "annlee_9_1_attention.ipynb": "?"}  # fmt: skip
+             "Lee Ann/attention.ipynb": "lee", "Ann Lee/attention.ipynb": "?"}  # fmt: skip
     _, problems = collect.collect("4", fill(desk / "two", files))
     assert handed_in(desk)["annlee"] == {FILE: "ek"} and handed_in(desk)["ann_lee"] == {FILE: "lee"}
-    assert problems == ["annlee_9_1_attention.ipynb: whose is it? it can be ann_lee and annlee; "
+    assert problems == ["Ann Lee/attention.ipynb: whose is it? it can be ann_lee and annlee; "
                         "put it into a folder with the id"]  # fmt: skip
 
 
@@ -137,7 +141,38 @@ def test_who_is_unknown_or_ambiguous_is_reported_and_left(desk):
     assert handed_in(desk) == {"jdoe": {FILE: "f"}} and len(lines) == 1
     assert len(problems) == 5 and all((desk / "in" / name).exists() for name in files)
     assert "kimmin_77_88_attention.ipynb: whose is it? it can be kim1 and kim2" in "".join(problems)
-    assert "nobody/attention.ipynb: whose is it? nobody on the roster fits" in problems
+    assert "nobody/attention.ipynb: whose is it? the folder nobody is nobody's" in "".join(problems)
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("doejane_1_88_attention.ipynb", "jdoe has the number 4711, and this is of 1"),
+        ("doe_jane_1_88_attention.ipynb", "jdoe has the number 4711, and this is of 1"),
+        ("Jane Doe_9_assignsubmission_file_/attention.ipynb", "jdoe has the number 4711"),
+        ("9-99 - Jane Doe - Jan 31, 2026 1012 AM/attention.ipynb", "jdoe has the number 4711"),
+        ("max/jdoe_attention.ipynb", "the folder max is nobody's"),
+        ("max/doejane_4711_88_attention.ipynb", "the folder max is nobody's"),
+        ("max/jdoe/attention.ipynb", "the folder max is nobody's"),
+        ("9-99 - Max Muster - Jan 31, 2026 1012 AM/jdoe_attention.ipynb", "nobody on the roster"),
+        ("Week 4_max_attempt_2026-01-31-10-12-00_jdoe_attention.ipynb", "nobody on the roster"),
+        ("muxmax_9_90001_x_4711_assignsubmission_file_attention.ipynb", "in two ways"),
+        ("x_4711_assignsubmission_file__9_assignsubmission_file_/attention.ipynb", "in two ways"),
+        ("9-9 - Max - Jan 31, 2026 1 AM - x_4711_assignsubmission_file_.ipynb", "in two ways"),
+        ("W_max_attempt_2026-01-31-10-12-00_jdoe_attempt_2026-01-31-10-12-00_x.ipynb", "nobody"),
+    ],
+)
+def test_a_file_is_its_owners_or_nobodys(desk, name, says):
+    lines, problems = collect.collect("4", fill(desk / "in", {name: "x"}))
+    assert (lines, handed_in(desk), len(problems)) == ([], {}, 1) and says in problems[0]
+
+
+def test_a_name_alone_will_do_where_no_number_is_known(desk):
+    roster = STUDENTS.replace("4711", "")
+    fill(desk, {"grading/roster.csv": roster})
+    name = "Jane Doe_9_assignsubmission_file_/attention.ipynb"
+    _, problems = collect.collect("4", fill(desk / "in", {name: "x"}))
+    assert problems == [] and handed_in(desk) == {"jdoe": {FILE: "x"}}
 
 
 def test_the_highest_version_wins_and_what_it_replaces_is_kept(desk):
@@ -175,6 +210,92 @@ def test_what_is_no_notebook_or_anothers_chapter(desk):
     _, problems = collect.collect("4", fill(desk / "in", files))
     assert handed_in(desk) == {"jdoe": {"report.pdf": "pdf"}, "annlee": {"work.ipynb": "w"}}
     assert problems == ["ann_lee_decoder.ipynb: this is the notebook of 05_decoder"]
+    assert classroom.refusal(CHAPTER, "ann_lee") == "this is the notebook of 05_decoder"
+    collect.collect("4", fill(desk / "in", {"ann_lee_attention.ipynb": "chapter 4"}))
+    assert classroom.refusal(CHAPTER, "ann_lee") == ""
+
+
+def test_why_the_newest_file_was_refused_is_kept_beside_the_one_before(desk):
+    big = bytes(21 * 2**20)
+    files = {"doejane_4711_8_attention.ipynb": "old", "doejane_4711_9_attention-1.ipynb": big}
+    lines, problems = collect.collect("4", zipped(desk / "x.zip", files))
+    assert handed_in(desk) == {"jdoe": {FILE: "old"}} and len(lines) == len(problems) == 1
+    assert "larger than 20 MiB" in classroom.refusal(CHAPTER, "jdoe")
+
+
+def test_late_is_as_the_learning_system_says_it_last(desk):
+    late = desk / "grading" / "submitted" / "jdoe" / CHAPTER / "late.txt"
+    for mark in ("_LATE", "", "_LATE"):
+        name = f"doejane{mark}_4711_88_attention.ipynb"
+        collect.collect("4", zipped(desk / "x.zip", {name: "work"}))
+        assert late.exists() == bool(mark)
+
+
+def test_what_students_name_their_files_is_one_line_of_the_terminal(desk):
+    name = "doejane_4711_8_\x1b[2K\r\u202eann   graded   16 of 16\nben.ipynb"
+    lines, problems = collect.collect("4", zipped(desk / "x.zip", {name: "x", "\x1b]0;x\x07": "y"}))
+    assert all(line.isprintable() for line in lines + problems) and len(problems) == 1
+    assert r"\x1b[2K\r\u202eann" in lines[0]
+
+
+@pytest.mark.parametrize("where", ["written", "waiting", "kept"])
+def test_a_killed_run_loses_nothing_and_leaves_nothing(desk, where, monkeypatch):
+    """A run that dies while a submission is written, or between two renames, is gone on with."""
+    source = fill(desk / "in", {"jdoe/attention.ipynb": "old"})
+    collect.collect("4", source)
+    fill(source, {"jdoe/attention.ipynb": "new"})
+    with monkeypatch.context() as killed:
+        target, name = {"written": (collect, "mark_late"), "waiting": (collect, "settle"),
+                        "kept": (classroom.shutil, "move")}[where]  # fmt: skip
+        whole = getattr(target, name)
+
+        def die(*arguments):
+            if where == "kept":
+                whole(*arguments)
+            raise KeyboardInterrupt
+
+        killed.setattr(target, name, die)
+        if where == "written":
+            killed.setattr(collect.shutil, "rmtree", lambda *a, **k: None)  # as after kill -9
+        with pytest.raises(KeyboardInterrupt):
+            collect.collect("4", source)
+    folder = desk / "grading" / "submitted" / "jdoe"
+    if where != "written":
+        assert classroom.submitted(CHAPTER) == ["jdoe"]
+        assert handed_in(desk) == {"jdoe": {FILE: "new"}}
+    collect.collect("4", source)
+    assert handed_in(desk) == {"jdoe": {FILE: "new"}}
+    assert [path.name for path in folder.iterdir()] == [CHAPTER]
+    kept = list((desk / "grading" / "superseded" / "jdoe" / CHAPTER).glob(f"*/{FILE}"))
+    assert [path.read_text() for path in kept] == ["old"]
+
+
+def test_a_full_disk_leaves_what_was_there(desk, monkeypatch):
+    source = fill(desk / "in", {"jdoe/attention.ipynb": "old", "ann_lee_attention.ipynb": "x"})
+    collect.collect("4", source)
+    fill(source, {"jdoe/attention.ipynb": "new"})
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as filled:
+        filled.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="the disk is full"):
+            collect.collect("4", source)
+    assert handed_in(desk)["jdoe"] == {FILE: "old"}
+    assert [p.name for p in (desk / "grading" / "submitted" / "jdoe").iterdir()] == [CHAPTER]
+    collect.collect("4", source)
+    assert handed_in(desk)["jdoe"] == {FILE: "new"}
+
+
+def test_one_collects_at_a_time_and_nobody_else_puts_things_in_place(desk):
+    waiting = desk / "grading" / "submitted" / "jdoe" / f".new-{CHAPTER}" / FILE
+    fill(desk, {str(waiting.relative_to(desk)): "x"})
+    with classroom.desk() as ours:
+        assert ours and classroom.submitted(CHAPTER) == [] and waiting.exists()
+    assert classroom.submitted(CHAPTER) == ["jdoe"] and not waiting.exists()
+    with classroom.desk(), pytest.raises(ValueError, match="another `course collect` is at work"):
+        collect.collect("4", desk / "in")
 
 
 def encrypted(data):
@@ -216,10 +337,11 @@ BOMB = zip_bytes({f"{n}/attention.ipynb": bytes(19 * 2**20) for n in range(8)})
         ({link("jdoe/attention.ipynb"): "/etc/passwd"}, {}, "a link, which is not followed"),
         ({"jdoe/attention.ipynb": bytes(21 * 2**20)}, {}, "larger than 20 MiB"),
         ({"jdoe/hw.zip": BOMB}, {FILE: "\0" * 19 * 2**20}, "too large; from here on"),
-        ({"jdoe/hw.zip": zip_bytes({"../../x/attention.ipynb": "x"})}, None, "leads out"),
-        ({"jdoe/hw.zip": encrypted(zip_bytes({FILE: "x"}))}, None, "password required"),
-        ({"jdoe/hw.zip": corrupt(zip_bytes({FILE: str([*range(99)])}))}, None, "cannot be read"),
-        ({"jdoe/hw.zip": b"Rar!\x1a\x07\x00" + bytes(99)}, None, "ends in .zip and cannot be open"),
+        ({"jdoe/hw.zip": zip_bytes({"../../x/attention.ipynb": "x"})}, {}, "leads out"),
+        ({"jdoe/hw.zip": encrypted(zip_bytes({FILE: "x"}))}, {}, "password required"),
+        ({"jdoe/hw.zip": corrupt(zip_bytes({FILE: str([*range(99)])}))}, {}, "cannot be read"),
+        ({"jdoe/hw.zip": b"Rar!\x1a\x07\x00" + bytes(99)}, {}, "ends in .zip and cannot be open"),
+        ({"jdoe/hw.zip": zip_bytes({})}, {"hw.zip": zip_bytes({}).decode()}, ""),
         ({"jdoe/HW.ZIP": zip_bytes({f"a/{FILE}": "x", f"__MACOSX/a/._{FILE}": "y"})},
          {FILE: "x"}, ""),
         ({f"jdoe/{FILE}": "x", f"__MACOSX/jdoe/._{FILE}": "y", ".DS_Store": "z",
@@ -231,13 +353,12 @@ BOMB = zip_bytes({f"{n}/attention.ipynb": bytes(19 * 2**20) for n in range(8)})
 def test_archives_that_are_hostile_or_odd(desk, members, got, says):
     before = {path for path in desk.parent.rglob("*")}
     _, problems = collect.collect("4", zipped(desk / "x.zip", members))
-    if got is None:  # the student's zip is kept as it is, so that grading says what is wrong
-        assert list(handed_in(desk)["jdoe"]) == ["hw.zip"]
-    else:
-        assert handed_in(desk).get("jdoe", {}) == got
+    assert handed_in(desk).get("jdoe", {}) == got
+    assert says in classroom.refusal(CHAPTER, "jdoe") or got or "leads out" in says
     assert len(problems) == bool(says) and says in "".join(problems)
     new = {path for path in desk.parent.rglob("*")} - before - {desk / "x.zip"}
-    assert all(path.is_relative_to(desk / "grading" / "submitted") for path in new)
+    ours = [desk / "grading" / name for name in ("submitted", "refused", ".desk.lock")]
+    assert all(any(path.is_relative_to(place) for place in ours) for path in new)
     for stamp in desk.glob("grading/submitted/*/*/timestamp.txt"):
         time.strptime(stamp.read_text(), "%Y-%m-%d %H:%M:%S UTC\n")
 
@@ -249,6 +370,7 @@ def test_links_and_names_that_are_not_utf8_in_a_folder(desk):
     _, problems = collect.collect("4", desk / "in")
     assert handed_in(desk) == {}
     assert f"jdoe/{FILE}: a link, which is not followed" in problems
+    assert classroom.refusal(CHAPTER, "jdoe") == "a link, which is not followed"
     assert "nobody on the roster" in "\n".join(problems).encode("utf-8").decode()
 
 

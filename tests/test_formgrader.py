@@ -19,7 +19,8 @@ assert not found, f"a submission can read {{found}}"
 
 PATIENCE = 300_000  # milliseconds that a busy machine may take
 
-SCRIPT = """My words. <img src="x" onerror="window.stolen = 1"><script>window.stolen = 1</script>"""
+SCRIPT = """My words. <img src="x" onerror="window.stolen = 1"><script>window.stolen = 1</script>
+![a picture that is not there](attachment:image.png) ![one from elsewhere](http://127.0.0.1:9/x)"""
 
 
 @pytest.fixture(scope="module")

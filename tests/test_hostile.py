@@ -41,6 +41,7 @@ make_class, solution, handed_out = (
     for make in (classkit.make_class, classkit.solution, classkit.handed_out)
 )
 WRONG = "\ndef sliding_mask(n_dst, n_src, window):\n    return None\n"
+WRITTEN, LONG_ERROR = "written_effective_keys", "raise ValueError('x' * 20_000)"
 FULL = 10.0  # what the tests of the notebook give; the written answer is not among them
 
 GRADED, REVIEW, FAILED = "graded", "needs review", "failed"
@@ -141,6 +142,26 @@ def code_as_markdown(notebook):
 def add_cells(notebook):
     notebook.cells.insert(3, new_code_cell("scratch = sum(range(10))"))
     notebook.cells.append(nbformat.v4.new_markdown_cell("a note to myself"))
+
+
+def words(text):
+    """Make a right submission with this written answer."""
+    return changed(lambda nb: cell_named(nb, WRITTEN).__setitem__("source", text))
+
+
+def empty_picture(notebook):
+    cell_named(notebook, WRITTEN).update(
+        source="![x](attachment:image.png)", attachments={"image.png": {}}
+    )
+
+
+def below_the_stub():
+    notebook = solution()
+    answer = cell_named(notebook, ANSWER)
+    below = new_code_cell(answer.source)
+    answer.source = cell_named(handed_out(), ANSWER).source
+    notebook.cells.insert(notebook.cells.index(answer) + 1, below)
+    return notebook
 
 
 def award_itself(notebook):
@@ -926,6 +947,21 @@ os.kill(-1, signal.SIGKILL)
         FULL,
     ),
     "page": Attack("scripts in the feedback", changed(active_page), GRADED, "", FULL),
+    "picture": Attack("a picture that is not there", words("![x](attachment:x)"), GRADED, "", FULL),
+    "no-data": Attack("a picture without data", changed(empty_picture), GRADED, "", FULL),
+    "quotes": Attack("50,000 quotes", words("<blockquote>" * 50_000), GRADED, "", FULL),
+    "markers": Attack(
+        "40,000 beginnings of hidden tests",
+        beside("### BEGIN HIDDEN TESTS\n" * 40_000),
+        GRADED,
+        score=FULL,
+    ),
+    "errors": Attack(
+        "300 errors of 20 kB",
+        changed(lambda nb: nb.cells.extend(new_code_cell(LONG_ERROR) for _ in range(300))),
+        GRADED,
+        score=FULL,
+    ),
 }
 
 LOOPS = """
@@ -966,6 +1002,8 @@ HONEST = {  # what honest neighbors hand in -> what they get
     "noisy": (lambda: code(NOISY, solution)(Class(Path("."))), FULL),
     "magics": (lambda: beside(MAGICS)(None), FULL),
     "timed": (lambda: beside("%%time\nx = 1")(None), FULL),
+    "below": (below_the_stub, FULL),
+    "matrix": (lambda: beside("In = torch.ones(2, 2)\nprint(In)")(None), FULL),
     "percent": (lambda: code(right_answer() + OTHER, solution)(Class(Path("."))), FULL),
 }
 
@@ -1107,7 +1145,11 @@ def test_the_table_names_every_student(aftermath):
 
 def test_feedback_shows_a_script_as_text(aftermath):
     kit = aftermath[0]
-    kit.course("feedback", "4", "--everyone")
+    run = kit.course("feedback", "4", "--everyone")
+    assert run.returncode == 0 and "page of marks alone" not in run.stdout, run.stderr
+    for name in ("picture", "no-data", "quotes", "markers", "errors"):
+        page = kit.folder / "grading" / "feedback" / name / CHAPTER / f"{NOTEBOOK}.html"
+        assert page.stat().st_size < 5 * 2**20 and "2. How many keys" in page.read_text("utf-8")
     page = kit.folder / "grading" / "feedback" / "script" / CHAPTER / f"{NOTEBOOK}.html"
     text = page.read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)" in text

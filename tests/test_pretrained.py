@@ -302,6 +302,19 @@ def test_the_library_loads_what_is_saved(tmp_path):
     check_equal(model, theirs.eval())
 
 
+def test_a_header_of_any_length_is_read(written, tmp_path):
+    """In one of 32 lengths the first byte is that of a pickle, 0x80."""
+    tensors = load_file(written[0] / "model.safetensors")
+    shutil.copy(written[0] / "config.json", tmp_path)
+    file = tmp_path / "model.safetensors"
+    for n in range(0, 256, 8):
+        save_file(tensors, file, {"note": "x" * n})
+        if file.read_bytes()[0] == 0x80:
+            break
+    assert file.read_bytes()[0] == 0x80
+    check_equal(load(tmp_path), written[1])
+
+
 def full_disk(*args, **kwargs):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -315,6 +328,19 @@ def test_a_full_disk_leaves_no_half_of_a_model(tmp_path, monkeypatch):
             save(GPT(SMALL), tmp_path / name)
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_weights_that_do_not_reach_the_disk_leave_no_config(tmp_path, monkeypatch):
+    """Some file systems say so only when a file is synchronized."""
+
+    def fsync(number):
+        if os.fstat(number).st_size > 10_000:
+            full_disk()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=r"cannot write .*Make room"):
+        save(GPT(SMALL), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- Bad files: a line with a cure each ----------------------------------------------------------
@@ -417,6 +443,15 @@ BAD = {
     "another width inside": (configured(n_inner=64), "sets n_inner to 64"),
     "no heads in its config": (configured(n_head="gone"), r"config.json is no GPT-2's \('n_head'"),
     "heads that do not divide": (configured(n_head=5), "which no model can have"),
+    "an endless width in its config": (
+        configured(n_embd=math.inf), r"config.json is no GPT-2's \(cannot convert float infinity"),
+    "a nested config": (
+        lambda file: file.with_name("config.json").write_text("[" * 100_000),
+        r"config.json is no GPT-2's \(maximum recursion depth"),
+    "a vocabulary without bound": (
+        configured(vocab_size=10**30), r"wte\.weight is \(101, 32\) .* and \(10{30}, 32\) in"),
+    "more layers than in the file": (
+        configured(n_layer=1000), "config.json says 1000 layers, and the file has 12"),
     "a context of another length": (
         configured(n_positions=64), r"wpe\.weight is \(33, 32\) in the file and \(64, 32\)"),
     "no config, unknown size": (

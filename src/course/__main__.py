@@ -1,6 +1,7 @@
 """The command line of the course: `course --help`."""
 
 import argparse
+import io
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -63,10 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("chapter", help="4, 04_attention, attention, or a notebook file")
     teaching(commands)
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a terminal without an o with dots stops nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     run = globals()[f"run_{options.command.replace('-', '_')}"]
     try:
         return int(run(options))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"course: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -114,6 +118,8 @@ def teaching(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     export.add_argument("chapter", nargs="+")
     export.add_argument("--format", default="plain", help="plain (default), canvas or moodle")
     export.add_argument("--out", help="a file; default: to the screen")
+    export.add_argument("--excel", action="store_true", help="with the mark by which Excel knows "
+                        "UTF-8")  # fmt: skip
 
 
 def run_sync(options: argparse.Namespace) -> int:
@@ -371,7 +377,7 @@ def run_feedback(options: argparse.Namespace) -> int:
     print("\n".join(map(str, pages)))
     print(f"\n{len(pages)} pages.")
     if without:
-        print("No page yet:\n" + "\n".join(without))
+        print("No page yet, or one of marks alone:\n" + "\n".join(without))
     return 0
 
 
@@ -380,7 +386,7 @@ def run_export(options: argparse.Namespace) -> int:
     from course.marks import export
     from course.notebooks import write_text
 
-    text = export(options.chapter, options.format)
+    text = "\ufeff" * options.excel + export(options.chapter, options.format)
     if options.out:
         write_text(Path(options.out), text)
     else:

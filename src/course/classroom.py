@@ -7,12 +7,18 @@ public one, and students then get `grading/release/`.
 """
 
 import csv
+import fcntl
 import io
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +31,7 @@ from course.exercises import path_of
 from course.notebooks import write_text
 
 GRADED_CELL_SECONDS = 20  # COURSE_CELL_SECONDS overrules it, for a slow machine
+STEERING = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # categories of Unicode
 NBGRADER_LOGGERS = ("traitlets", "course.nbgrader")
 
 
@@ -116,7 +123,11 @@ def configure(c: Config) -> Config:
     c.Execute.timeout = int(os.environ.get("COURSE_CELL_SECONDS", GRADED_CELL_SECONDS))
     # A script in an answer must not run in the browser of who grades it, or of who reads feedback.
     c.HTMLExporter.preprocessors = ["course.marks.HarmlessHTML"]
-    c.HTMLExporter.filters = {"markdown2html": "course.marks.markdown"}
+    c.HTMLExporter.filters = {
+        "markdown2html": "course.marks.markdown",
+        "highlight_code": "course.marks.colored",
+        "strip_files_prefix": "course.marks.unchanged",
+    }
     c.LimitOutput.max_lines = 500
     steps = "course.submissions"
     c.Autograde.sanitize_preprocessors = [
@@ -131,7 +142,7 @@ def configure(c: Config) -> Config:
         f"{steps}.SandboxedExecute",
         "nbconvert.preprocessors.ClearMetadataPreprocessor",
         "nbgrader.preprocessors.LimitOutput",
-        "nbgrader.preprocessors.SaveAutoGrades",
+        f"{steps}.SaveGrades",
         "nbgrader.preprocessors.AssignLatePenalties",
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
@@ -184,8 +195,8 @@ class Student:
 
 HEADERS = {  # what Canvas, Moodle and people call the columns
     "id": ("id", "student id", "student_id", "id number", "username", "login"),
-    "first_name": ("first_name", "first name", "given name"),
-    "last_name": ("last_name", "last name", "surname", "family name"),
+    "first_name": ("first_name", "first name", "given name", "firstname"),
+    "last_name": ("last_name", "last name", "surname", "family name", "lastname"),
     "email": ("email", "email address", "e-mail"),
     "lms_id": ("lms_id", "lms id", "identifier", "canvas id", "moodle id"),
     "name": ("student", "student name", "name", "full name"),
@@ -213,16 +224,20 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
-def read_roster(path: Path) -> list[Student]:
+def read_roster(path: Path, known: Iterable[Student] = ()) -> list[Student]:
     """Read a roster: a CSV with a column `id`, or the export of Canvas or Moodle.
 
-    Raises ValueError that names the line and the cure.
+    Where such an export has no id of a student, it is that of the `known` one with the same address
+    or name, or else made of the address, the number or the name. Raises ValueError that names the
+    line and the cure.
     """
     students: dict[str, Student] = {}
     for number, row in read_rows(path):
         where = f"{path}, line {number}"
-        if {"student", "id"} <= set(row):  # Canvas: its ID is the number in file names
-            if not row["student"] or row["student"].startswith("Points Possible"):
+        canvas = "id" in row and ("student" in row or {"lastname", "firstname"} <= set(row))
+        if canvas:  # its ID is the number in file names
+            name = row.get("student") or row.get("lastname", "") + row.get("firstname", "")
+            if not name or name.startswith("Points Possible"):
                 continue
             row["lms_id"] = row["id"]
             row["id"] = row.get("sis login id") or row.get("sis user id") or row["id"]
@@ -234,9 +249,12 @@ def read_roster(path: Path) -> list[Student]:
             if not comma:
                 first, _, last = full.rpartition(" ")
             found["first_name"], found["last_name"] = first.strip(), last.strip()
+        if "identifier" in row:  # Moodle's worksheet says `Participant 4711`, in its language
+            found["lms_id"] = "".join(re.findall(r"\d+$", found["lms_id"]))
+        if not found["id"] and (canvas or "identifier" in row):
+            found["id"] = made_id(Student(**found), known)
         if not found["id"]:
             raise ValueError(f"{where}: no id; each student needs one in a column `id`")
-        found["lms_id"] = found["lms_id"].removeprefix("Participant ")  # as Moodle's worksheet says
         student = Student(**{**found, "id": check_id(found["id"], where)})
         if student.id in students:
             raise ValueError(f"{where}: {student.id} is there twice; an id is one student's")
@@ -246,15 +264,27 @@ def read_roster(path: Path) -> list[Student]:
     return list(students.values())
 
 
+def made_id(student: Student, known: Iterable[Student]) -> str:
+    """Return the id of the same student in the class, or one for a student who is new."""
+    email, name = student.email.casefold(), f"{student.first_name} {student.last_name}".strip()
+    same = [s for s in known if email and s.email.casefold() == email]
+    same = same or [s for s in known if name and s.name == name and not (email and s.email)]
+    if len(same) == 1:
+        return same[0].id
+    if student.lms_id and not email:
+        return f"participant-{student.lms_id}"
+    return re.sub(r"[^a-z0-9._@+-]", "-", email or name.casefold())
+
+
 def check_id(name: str, where: str) -> str:
     """Return an id if it can name a folder.
 
     Raises ValueError if it cannot.
     """
-    safe = name.replace("-", "").replace("_", "").replace(".", "").replace("@", "")
-    if not safe.isascii() or not safe.isalnum() or name[0] in ".-@" or len(name) > 100:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", name) or not name.strip("_.@+-"):
         raise ValueError(
-            f"{where}: the id {name!r} cannot name a folder: use a-z, A-Z, 0-9, and - _ . @ inside"
+            f"{where}: the id {shown(repr(name))} cannot name a folder: use a-z, A-Z, 0-9, and "
+            "- _ . @ + inside"
         )
     return name
 
@@ -281,7 +311,7 @@ def new_class(path: Path) -> list[Student]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: write a CSV with a column `id`")
     known = {s.id: s for s in roster()} if (class_folder() / "roster.csv").exists() else {}
-    for student in read_roster(path):
+    for student in read_roster(path, known.values()):
         said = {field: value for field, value in asdict(student).items() if value}
         known[student.id] = replace(known.get(student.id, student), **said)
     class_folder().mkdir(exist_ok=True)
@@ -308,6 +338,73 @@ def assignment(name: str) -> tuple[str, str]:
     if not path.exists() and not path_of(find(name), ROOT / "solutions").exists():
         raise ValueError(f"chapter {name} has no exercises")
     return path.parent.name, path.stem
+
+
+def submitted(chapter: str) -> list[str]:
+    """Return the students who have handed something in."""
+    if class_folder().is_dir():
+        with desk() as ours:
+            if ours:
+                settle_all(chapter)
+    folders = (class_folder() / "submitted").glob(f"*/{chapter}")
+    return sorted(folder.parent.name for folder in folders if folder.is_dir())
+
+
+@contextmanager
+def desk() -> Iterator[bool]:
+    """Hold the desk, at which one collects at a time; yield whether it was free."""
+    with (class_folder() / ".desk.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def settle_all(chapter: str) -> None:
+    """Bring to its end what a killed run has begun to collect; for who holds the desk."""
+    for waiting in (class_folder() / "submitted").glob(f"*/.new-{chapter}"):
+        settle(waiting)
+
+
+def settle(waiting: Path) -> None:
+    """Put a whole submission, `.new-04_attention`, into its place, and keep the one before it."""
+    student, chapter = waiting.parent.name, waiting.name.removeprefix(".new-")
+    target = waiting.with_name(chapter)
+    if target.exists():
+        kept = class_folder() / "superseded" / student / chapter
+        kept.mkdir(parents=True, exist_ok=True)
+        stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9}"
+        shutil.move(target, kept / stamp)
+    waiting.rename(target)
+
+
+def refusal(chapter: str, student: str) -> str:
+    """Say why the file that a student has handed in last was refused, or nothing."""
+    path = class_folder() / "refused" / chapter / f"{student}.txt"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def refuse(chapter: str, student: str, why: str) -> None:
+    """Write down why a file was refused, or with nothing, that a later one was not."""
+    path = class_folder() / "refused" / chapter / f"{student}.txt"
+    if why:
+        write_text(path, shown(why) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def shown(text: object, most: int = 300) -> str:
+    """Write what a student has chosen, such as a name, so that it is one line and only that.
+
+    Signs that steer a terminal or turn the direction of text are written as numbers.
+    """
+    line = "".join(
+        ascii(sign)[1:-1] if unicodedata.category(sign) in STEERING else sign
+        for sign in str(text)[: most + 1]
+    )
+    return line if len(line) <= most else f"{line[:most]}..."
 
 
 def quiet_log(path: Path | None = None) -> None:

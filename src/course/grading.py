@@ -6,6 +6,7 @@ nothing is graded twice unless it is asked for or a student has handed in someth
 """
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,8 +19,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,13 @@ from course.classroom import (
     gradebook,
     overlay,
     quiet_log,
+    refusal,
+    refuse,
     release_folder,
     roster,
+    shown,
     source_folder,
+    submitted,
 )
 from course.exercises import exercises, grade_id, notebook_of, role
 from course.notebooks import write_text
@@ -54,11 +60,19 @@ from course.submissions import (
 SUBMISSION_SECONDS = 180
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 GRADED, REVIEW, FAILED, MISSING = "graded", "needs review", "failed", "no submission"
+NOT_YET, OTHER_TESTS = "not graded yet", "graded by other tests"
+LINES = 20  # of what a result tells
+MARKED_LATE = "marked late"
+ROOM = 32 * 2**20  # bytes of a disk; with less, what fails is not the submission's fault
+NO_ROOM = 75  # the exit code of a worker that had none
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a submission; `why` calls for a person, `notes` are for information."""
+    """What became of a submission; `why` calls for a person, `notes` are for information.
+
+    `fingerprint` and `tests` tell which files it is about, and by what they were graded.
+    """
 
     student: str
     assignment: str
@@ -69,6 +83,7 @@ class Result:
     max_score: float | None = None
     seconds: float = 0.0
     fingerprint: str = ""
+    tests: str = ""
     accepted: str = ""
 
 
@@ -81,36 +96,62 @@ def status_path(chapter: str, student: str) -> Path:
 
 
 def read_result(chapter: str, student: str) -> Result | None:
-    """Return a stored result, or None."""
+    """Return a stored result, or None; whether it came late is told as it is now."""
     path = status_path(chapter, student)
-    return Result(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    result = Result(**json.loads(path.read_text(encoding="utf-8")))
+    late = (class_folder() / "submitted" / student / chapter / "late.txt").is_file()
+    return replace(result, notes=[*result.notes, MARKED_LATE] if late else result.notes)
 
 
 def store(result: Result) -> Result:
-    """Write a result down, whole or not at all."""
+    """Write a result down, whole or not at all, and in few and plain words."""
     path = status_path(result.assignment, result.student)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    why = [shown(text) for text in result.why[:LINES]]
+    why += [f"{len(result.why) - LINES} more of these"] * (len(result.why) > LINES)
+    notes = [shown(text) for text in result.notes if text != MARKED_LATE][:LINES]
+    result = replace(result, why=why, notes=notes)
     write_text(path, json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
     return result
 
 
-def submitted(chapter: str) -> list[str]:
-    """Return the students who have handed something in."""
-    folders = (class_folder() / "submitted").glob(f"*/{chapter}")
-    return sorted(folder.parent.name for folder in folders if folder.is_dir())
-
-
-def fingerprint(folder: Path, source: Path) -> str:
-    """Return a hash of what was handed in and of the exercise that it is graded against."""
+def fingerprint(folder: Path) -> str:
+    """Return a hash of what was handed in, but not of when."""
     digest = hashlib.sha256()
-    for path in [*sorted(folder.rglob("*")), source]:
-        digest.update(str(path.relative_to(folder) if path != source else "source").encode())
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if name in ("timestamp.txt", "late.txt"):
+            continue
+        digest.update(name.encode("utf-8", "surrogateescape"))
         if path.is_symlink():
-            digest.update(os.readlink(path).encode())
+            digest.update(os.fsencode(os.readlink(path)))
         elif path.is_file():
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:20]
+
+
+def tests_of(source: Path) -> str:
+    """Return a hash of what an exercise is graded by: its code and its points."""
+    cells = [(grade_id(cell), cell.metadata.get("nbgrader", {}).get("points"),
+              cell.source if cell.cell_type == "code" else "")
+             for cell in notebook_of(source).cells if role(cell)]  # fmt: skip
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:20]
+
+
+def full_disk() -> str:
+    """Name a folder of ours whose disk is full, or nothing."""
+    places = (class_folder(), Path(tempfile.gettempdir()))
+    full = [p for p in places if p.exists() and shutil.disk_usage(p).free < ROOM]
+    return str(full[0]) if full else ""
+
+
+def ensure_room(full: bool = False) -> None:
+    """Raise OSError if a disk is full: what fails then is no submission's fault."""
+    if full or full_disk():
+        cure = "the disk is full; free some space and give the same command again"
+        raise OSError(errno.ENOSPC, cure, full_disk() or None)
 
 
 def find_notebook(folder: Path, name: str) -> tuple[Path, list[str]]:
@@ -139,19 +180,19 @@ def grade_one(chapter: str, name: str, student: str, ours: Log) -> Result:
     start = time.perf_counter()
     folder = class_folder() / "submitted" / student / chapter
     source = source_of(chapter, name)
-    mark = fingerprint(folder, source)
+    mark, tests = fingerprint(folder), tests_of(source)
     template = notebook_of(release_folder() / chapter / f"{name}.ipynb")
 
     def result(status: str, **rest: Any) -> Result:
         seconds = round(time.perf_counter() - start, 2)
-        return Result(student, chapter, status, fingerprint=mark, seconds=seconds, **rest)
+        marked = Result(student, chapter, status, fingerprint=mark, tests=tests, **rest)
+        return replace(marked, seconds=seconds)
 
     try:
         path, notes = find_notebook(folder, name)
         notebook, remarks = restore(read_submission(path), template)
     except BadSubmission as error:
         return result(FAILED, why=[str(error)])
-    notes += ["marked late"] if (folder / "late.txt").is_file() else []
     if len(remarks) > 6:
         remarks = [*remarks[:5], f"{len(remarks) - 5} more cells were made good"]
     notes += remarks
@@ -171,9 +212,10 @@ def grade_one(chapter: str, name: str, student: str, ours: Log) -> Result:
     notes += [f"{cell} ran out of time" for cell in late.values()]
     score, full, perfect = marks(chapter, name, student)
     if perfect:
-        tests = notebook_of(source)
-        theirs = replay.in_second_process(replay.cells_to_run(notebook, tests, perfect, set(late)))
-        why += replay.differences(ours, theirs, perfect, replay.free_answers(tests))
+        full_tests = notebook_of(source)
+        cells = replay.cells_to_run(notebook, full_tests, perfect, set(late))
+        theirs = replay.in_second_process(cells)
+        why += replay.differences(ours, theirs, perfect, replay.free_answers(full_tests))
     return result(REVIEW if why else GRADED, why=why, notes=notes, score=score, max_score=full)
 
 
@@ -256,27 +298,52 @@ def claimed(chapter: str, student: str) -> Iterator[bool]:
         yield True
 
 
-def child(chapter: str, name: str, student: str, ours: Log, scratch: str) -> None:
-    """Grade in a forked process; what it prints goes to a log, its files to `scratch`."""
+def start(work: Callable[[], object], log: Path, scratch: Path) -> Any:
+    """Do work about a student in a forked process.
+
+    What it prints goes to a log, its files to `scratch`, and it dies with this process. Its exit
+    code is 0 if all went well, NO_ROOM if the disk is full.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=child, args=(work, log, scratch), daemon=True)
+    process.start()
+    return process
+
+
+def child(work: Callable[[], object], log: Path, scratch: Path) -> None:
+    """Do the work in the forked process."""
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives its run
-    tempfile.tempdir = scratch
-    log = class_folder() / "logs" / chapter / f"{student}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file, open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    quiet_log(log)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    tempfile.tempdir = str(scratch)
+    code = 1
+    try:
+        with log.open("w") as file, open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        quiet_log(log)
+        work()
+        code = 0
+    except BaseException as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        code = NO_ROOM if full or full_disk() else 1
+        with suppress(OSError):
+            traceback.print_exc()
+            sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def graded(chapter: str, name: str, student: str, ours: Log) -> None:
+    """Grade one submission and write down its result, unless another run is at it."""
     with claimed(chapter, student) as mine:
         if mine:
-            try:
-                store(grade_one(chapter, name, student, ours))
-            except BaseException:
-                traceback.print_exc()
-                sys.stderr.flush()
-                os._exit(1)
-    os._exit(0)
+            result = grade_one(chapter, name, student, ours)
+            if result.status != GRADED:
+                ensure_room()
+            store(result)
 
 
 def grade(
@@ -306,6 +373,7 @@ def grade(
     wanted = students or everyone
     queue = [s for s in wanted if again or not up_to_date(chapter, name, s)]
     if queue:
+        ensure_room()
         ensure_registered(chapter, name)
         source = notebook_of(source_of(chapter, name))
         ours = replay.in_second_process(replay.cells_to_run(source, source))
@@ -322,7 +390,7 @@ def grade(
         say(f"{chapter}: {len(queue)} to grade, {before} graded before, {workers} at a time, {box}")
         run_all(chapter, name, queue, workers, seconds, ours, say)
     for stranger in sorted(set(everyone) - known):
-        say(f"{stranger} is not on the roster: add the student with `course new-class`")
+        say(f"{shown(stranger)} is not on the roster: add the student with `course new-class`")
     return [result for s in wanted if (result := read_result(chapter, s))]
 
 
@@ -330,22 +398,37 @@ def up_to_date(chapter: str, name: str, student: str) -> bool:
     """Say whether a student's stored result is about what is handed in now."""
     result = read_result(chapter, student)
     folder = class_folder() / "submitted" / student / chapter
-    return result is not None and result.fingerprint == fingerprint(
-        folder, source_of(chapter, name)
+    return (
+        result is not None
+        and result.fingerprint == fingerprint(folder)
+        and result.tests == tests_of(source_of(chapter, name))
     )
 
 
 def ensure_registered(chapter: str, name: str) -> None:
-    """Raise FileNotFoundError if the gradebook does not know the assignment."""
+    """Raise FileNotFoundError if the gradebook does not know the assignment.
+
+    Raises ValueError if it knows other tests, checks or points than the source has.
+    """
     from nbgrader.api import MissingEntry
 
+    source = source_of(chapter, name)
+    cells = {grade_id(cell): cell for cell in notebook_of(source).cells if role(cell)}
     with gradebook() as book:
         try:
-            book.find_notebook(name, chapter)
+            known = book.find_notebook(name, chapter)
         except MissingEntry:
             raise FileNotFoundError(
                 f"{chapter} has not been released to this class: run `course release`"
             ) from None
+        same = cells.keys() == {cell.name for cell in known.source_cells} and all(
+            cell.source == cells[cell.name].source
+            for cell in known.source_cells
+            if cell.cell_type == "code" and role(cells[cell.name]) != "answer"
+        )
+        points = {cell.name: cell.max_score for cell in known.grade_cells}
+        if not same or any(cells[name].metadata.nbgrader.points != points[name] for name in points):
+            raise ValueError(f"{source} was changed since it was released: run `course release`")
 
 
 def run_all(
@@ -360,44 +443,45 @@ def run_all(
     """Keep `workers` processes busy; kill one that outlives its time and write down why."""
     import nbgrader.converters  # noqa: F401  (loaded once here, and not once a student)
 
-    context = multiprocessing.get_context("fork")
-    running: dict[str, tuple[Any, float, str]] = {}
+    running: dict[str, tuple[Any, float, Path]] = {}
     waiting, done = list(reversed(queue)), 0
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                student = waiting.pop()
-                status_path(chapter, student).unlink(missing_ok=True)
-                scratch = tempfile.mkdtemp(prefix="course-")
-                arguments = (chapter, name, student, ours, scratch)
-                process = context.Process(target=child, args=arguments)
-                process.start()
-                running[student] = (process, time.monotonic(), scratch)
-            for student, (process, started, scratch) in list(running.items()):
-                late = time.monotonic() - started > seconds
-                if process.is_alive() and not late:
-                    continue
-                end(process, scratch)
-                del running[student]
-                done += 1
-                result = read_result(chapter, student)
-                if result is None and process.exitcode == 0:
-                    say(f"{done}/{len(queue)}  {student} is being graded by another run")
-                    continue
-                result = result or given_up(chapter, name, student, late, process)
-                say(f"{done}/{len(queue)}  {line(result)}")
-            time.sleep(0.02)
-    finally:  # stopped by hand: leave no worker behind
-        for process, _, scratch in running.values():
-            end(process, scratch)
+    with sandbox.Scratch() as place:
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    student = waiting.pop()
+                    status_path(chapter, student).unlink(missing_ok=True)
+                    (files := place / str(len(waiting))).mkdir()
+                    log = class_folder() / "logs" / chapter / f"{student}.log"
+                    process = start(partial(graded, chapter, name, student, ours), log, files)
+                    running[student] = (process, time.monotonic(), files)
+                for student, (process, started, files) in list(running.items()):
+                    late = time.monotonic() - started > seconds
+                    if process.is_alive() and not late:
+                        continue
+                    end(process)
+                    shutil.rmtree(files, ignore_errors=True)
+                    del running[student]
+                    done += 1
+                    result = read_result(chapter, student)
+                    if result is None and process.exitcode == 0:
+                        say(f"{done}/{len(queue)}  {student} is being graded by another run")
+                        continue
+                    if result is None:
+                        ensure_room(process.exitcode == NO_ROOM)
+                        result = given_up(chapter, name, student, late, process)
+                    say(f"{done}/{len(queue)}  {line(result)}")
+                time.sleep(0.02)
+        finally:  # stopped by hand: leave no worker behind
+            for process, _, _ in running.values():
+                end(process)
 
 
-def end(process: Any, scratch: str) -> None:
-    """Wait for a worker, or kill it if it is still at work, and remove its files."""
+def end(process: Any) -> None:
+    """Wait for a worker, or kill it if it is still at work."""
     if process.is_alive():
         kill_session(process.pid)
     process.join()
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def kill_session(pid: int | None) -> None:
@@ -417,22 +501,11 @@ def given_up(chapter: str, name: str, student: str, late: bool, process: Any) ->
         f"the grader itself stopped (exit code {process.exitcode}); see {log}"
     )  # fmt: skip
     folder = class_folder() / "submitted" / student / chapter
-    mark = fingerprint(folder, source_of(chapter, name))
-    return store(Result(student, chapter, FAILED, why=[why], fingerprint=mark))
+    mark, tests = fingerprint(folder), tests_of(source_of(chapter, name))
+    return store(Result(student, chapter, FAILED, why=[why], fingerprint=mark, tests=tests))
 
 
 # --- What came out ---------------------------------------------------------------------------
-
-
-def to_read(chapter: str) -> dict[str, list[str]]:
-    """Map each student to the written answers that nobody has marked yet."""
-    found: dict[str, list[str]] = {}
-    with gradebook() as book:
-        for submission in book.assignment_submissions(chapter):
-            for notebook in submission.notebooks:
-                names = [grade.name for grade in notebook.grades if grade.needs_manual_grade]
-                found.setdefault(submission.student.id, []).extend(sorted(names))
-    return found
 
 
 def standings(chapter: str) -> list[Result]:
@@ -442,24 +515,45 @@ def standings(chapter: str) -> list[Result]:
     """
     chapter, name = assignment(chapter)
     overlay()
-    reading = to_read(chapter)
-    found = []
-    for student in sorted({s.id for s in roster()} | set(submitted(chapter))):
-        result = read_result(chapter, student)
-        if result is None:
-            handed_in = student in submitted(chapter)
-            status = "not graded yet" if handed_in else MISSING
-            found.append(Result(student, chapter, status))
-            continue
-        if result.status != FAILED:
-            score, full, _ = marks(chapter, name, student)
-            why = [] if result.accepted else list(result.why)
-            why += [f"{cell} is to be read" for cell in reading.get(student, [])]
-            result = replace(
-                result, score=score, max_score=full, why=why, status=REVIEW if why else GRADED
-            )
-        found.append(result)
-    return found
+    handed_in = set(submitted(chapter))
+    tests = tests_of(source_of(chapter, name))
+    with gradebook() as book:
+        return [
+            standing(book, chapter, name, student, student in handed_in, tests)
+            for student in sorted({s.id for s in roster()} | handed_in)
+        ]
+
+
+def standing(
+    book: Any, chapter: str, name: str, student: str, handed_in: bool, tests: str
+) -> Result:
+    """Return the result of a student, if it is about what is handed in and tested now."""
+    from nbgrader.api import MissingEntry
+
+    refused = refusal(chapter, student)
+    result = read_result(chapter, student)
+    if not handed_in:
+        why = [refused] if refused else []
+        return Result(student, chapter, FAILED if refused else MISSING, why=why)
+    if not result or result.fingerprint != fingerprint(
+        class_folder() / "submitted" / student / chapter
+    ):
+        return Result(student, chapter, NOT_YET)
+    if result.tests != tests:
+        return Result(student, chapter, OTHER_TESTS)
+    why = [] if result.accepted else list(result.why)
+    why += [f"a later file was refused: {refused}"] if refused else []
+    if result.status == FAILED:
+        return replace(result, why=why)
+    try:
+        notebook = book.find_submission_notebook(name, chapter, student)
+    except MissingEntry:  # somebody has taken it out
+        return Result(student, chapter, NOT_YET)
+    why += [f"{g.name} is to be read" for g in notebook.grades if g.needs_manual_grade]
+    status = REVIEW if why else GRADED
+    return replace(
+        result, status=status, why=why, score=notebook.score, max_score=notebook.max_score
+    )
 
 
 def accept(chapter: str, student: str, note: str) -> Result:
@@ -471,26 +565,28 @@ def accept(chapter: str, student: str, note: str) -> Result:
     result = read_result(chapter, student)
     if result is None:
         raise FileNotFoundError(f"{student} has no result for {chapter}")
-    if not result.why or result.status == FAILED:
+    if not (result.why or refusal(chapter, student)) or result.status == FAILED:
         raise ValueError(
             f"nothing of {student} is flagged ({result.status}): accept is for flags. A written "
             "answer is marked in the formgrader; a failed submission has to be handed in again"
         )
     if not note.strip():
         raise ValueError('say what you found: --note "spoke with the student; a harmless import"')
-    return store(replace(result, accepted=note.strip()))
+    stored = store(replace(result, accepted=note.strip()))
+    refuse(chapter, student, "")
+    return stored
 
 
 def line(result: Result) -> str:
     """Write a result in a line."""
     mark = "" if result.score is None else f"{result.score:g} of {result.max_score:g}"
     reason = "; ".join(result.why) or "; ".join(result.notes)
-    return f"{result.student:20} {result.status:14} {mark:10} {reason[:160]}".rstrip()
+    return f"{shown(result.student):20} {result.status:14} {mark:10} {shown(reason, 160)}".rstrip()
 
 
 def table(results: list[Result]) -> str:
     """Write results as a table, those that need a person last, and count them."""
-    order = [GRADED, MISSING, "not graded yet", REVIEW, FAILED]
+    order = [GRADED, MISSING, NOT_YET, OTHER_TESTS, REVIEW, FAILED]
     rows = sorted(results, key=lambda result: (order.index(result.status), result.student))
     counts = [f"{sum(r.status == status for r in rows)} {status}" for status in order
               if any(r.status == status for r in rows)]  # fmt: skip

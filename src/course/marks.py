@@ -1,15 +1,30 @@
-"""Give marks back: feedback pages for students, and files that learning systems read."""
+"""Give marks back: feedback pages for students, and files that learning systems read.
+
+A page shows what a student has written; a browser runs and fetches nothing of it. Each is made in a
+process with limits of its own, so that none can stop the others.
+"""
 
 import csv
 import html
 import io
 import re
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bleach import clean  # type: ignore[import-untyped]
+from bleach.css_sanitizer import CSSSanitizer  # type: ignore[import-untyped]
 from jinja2 import pass_context
+from mistune.plugins import import_plugin
+from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-from nbconvert.preprocessors.sanitize import SanitizeHTML
+from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 from nbgrader.preprocessors import NbGraderPreprocessor
@@ -19,27 +34,67 @@ from course.classroom import (
     class_folder,
     configure,
     course_directory,
-    quiet_log,
     roster,
+    shown,
 )
-from course.grading import FAILED, GRADED, MISSING, REVIEW, Result, by_exercise, standings
+from course.grading import (
+    FAILED,
+    GRADED,
+    NO_ROOM,
+    REVIEW,
+    Result,
+    by_exercise,
+    end,
+    ensure_room,
+    standings,
+    start,
+)
 from course.notebooks import write_text
+from course.record import OutOfTime
+from course.sandbox import Scratch
+from course.submissions import is_picture, is_picture_or_text
 
 FORMATS = ("plain", "canvas", "moodle")
+PAGE_SECONDS = 60  # of the processor; five times as long by the clock
+PAGE_MEMORY, PAGE_BYTES = 2 * 2**30, 20 * 2**20
+TEXT_SECONDS, TEXTS_SECONDS = 2, 10  # of the processor, for a cell and for all cells of a page
+CELL_LETTERS, CELLS = 100_000, 1000  # that a page shows
 PAGE = """\
 <!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{chapter}</title>
+<html lang="en"><head>{policy}<meta charset="utf-8"><title>{chapter}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 2rem auto }}
 </style>
-</head><body><h1>{chapter}: not graded</h1>
+</head><body><h1>{chapter}</h1>
+{body}
+</body></html>
+"""
+NOT_GRADED = """\
+<h2>Not graded</h2>
 <p>{why}</p>
 <p>No mark was given for this submission, and none was taken away. Mend it, run the notebook from
 top to bottom, and hand it in again; if you think that it is in order, ask your instructor.</p>
-</body></html>
 """
-MATH = re.compile(r"\$\$?[^$]+\$\$?")
+POLICY = (  # whatever a browser would fetch or run
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+    "img-src data:; style-src 'unsafe-inline'\">"
+)
+TAGS = (
+    "a abbr acronym b blockquote br code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i ins li "
+    "ol p pre s span strong sub summary sup table tbody td tfoot th thead tr ul"
+)
+ATTRIBUTES = {
+    "a": ["href", "title"],
+    "abbr": ["title"],
+    "div": lambda tag, name, value: (name, value) == ("class", "highlight"),
+    "span": lambda tag, name, value: name == "class" and len(value) < 4,  # of colored code
+    "td": ["style", "colspan", "rowspan"],
+    "th": ["style", "colspan", "rowspan"],
+}
+PLACE = re.compile("\ue000(\\d{1,5})\ue001")  # of a picture, while the text around it is cleaned
+FORMULA = re.compile(r"(^|;)(?=[\s\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")  # full width, too
+PLUGINS = ("strikethrough", "table", "url", "def_list")
 
 
 class MarksByExercise(NbGraderPreprocessor):  # type: ignore[misc]
@@ -48,76 +103,232 @@ class MarksByExercise(NbGraderPreprocessor):  # type: ignore[misc]
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Put a table before the first cell."""
         names = resources["nbgrader"]
-        rows = by_exercise(names["assignment"], names["student"])
-        rows.append(("All", sum(row[1] for row in rows), sum(row[2] for row in rows)))
-        lines = ["| exercise | marks | of |", "|:--|--:|--:|"]
-        lines += [f"| {title.replace('|', '/')} | {got:g} | {of:g} |" for title, got, of in rows]
-        nb.cells.insert(0, new_markdown_cell("\n".join(lines)))
+        table = marks_table(names["assignment"], names["student"])
+        nb.cells.insert(0, new_markdown_cell(table))
         return nb, resources
 
 
-class HarmlessHTML(SanitizeHTML):
-    """Take out of a page what a browser would run; keep the hints folded, and `<` in formulas."""
+def marks_table(chapter: str, student: str) -> str:
+    """Write the marks of each exercise, and their sum, in Markdown."""
+    rows = by_exercise(chapter, student)
+    rows.append(("All", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    lines = ["| exercise | marks | of |", "|:--|--:|--:|"]
+    lines += [f"| {title.replace('|', '/')} | {got:g} | {of:g} |" for title, got, of in rows]
+    return "\n".join(lines)
 
-    def __init__(self, **settings: Any) -> None:
-        """Allow the tags that our own cells use; none of them can run anything."""
-        super().__init__(**settings)  # type: ignore[no-untyped-call]
-        self.tags = [*self.tags, "details", "summary", "p", "br", "pre", "sub", "sup"]
 
-    def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> Any:
-        """Clean a cell; a sign that was escaped within a formula is written as TeX has it."""
-        cell, resources = super().preprocess_cell(  # type: ignore[no-untyped-call]
-            cell, resources, index
-        )
-        if cell.cell_type == "markdown":
-            cell.source = MATH.sub(in_tex, cell.source)
-        return cell, resources
+# --- A student's words in a browser ------------------------------------------------------------
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise OutOfTime in what takes more time of the processor; side threads have no limit."""
+    inside = True
+
+    def stop(number: int, frame: Any) -> None:
+        if inside:
+            raise OutOfTime
+
+    try:
+        before = signal.signal(signal.SIGVTALRM, stop)
+    except ValueError:  # only a main thread gets signals
+        yield
+        return
+    try:  # again and again: what is raised while an object is destroyed is lost
+        signal.setitimer(signal.ITIMER_VIRTUAL, max(seconds, 1e-3), 0.1)
+        yield
+    finally:
+        inside = False
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def guarded(draw: Callable[[str], str], source: str, resources: dict[str, Any]) -> str:
+    """Draw a text, or show it letter by letter if that fails or takes too long."""
+    left = resources.setdefault("seconds_for_texts", TEXTS_SECONDS)
+    start = time.process_time()
+    try:
+        with limited(min(TEXT_SECONDS, left)):
+            return draw(source)
+    except (Exception, OutOfTime):
+        return f"<pre>{html.escape(source)}</pre>"
+    finally:
+        resources["seconds_for_texts"] = left - (time.process_time() - start)
+
+
+class Renderer(IPythonRenderer):
+    """Render Markdown; a picture is one of the cell's own attachments, others stay as typed."""
+
+    def __init__(self, attachments: dict[str, Any]) -> None:
+        """Take the attachments of the cell."""
+        super().__init__(escape=False, allow_harmful_protocols=False, exclude_anchor_links=True)
+        self.attachments, self.pictures = dict(attachments), list[str]()
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        """Leave a place for a picture, which it takes when the text around it has been cleaned."""
+        for kind, data in self.attachments.pop(url.removeprefix("attachment:"), {}).items():
+            if is_picture(kind, data):
+                alt, data = html.escape(html.unescape(text)), "".join(data.split())
+                self.pictures.append(f'<img alt="{alt}" src="data:{kind};base64,{data}">')
+                return f"\ue000{len(self.pictures) - 1}\ue001"
+        return self.text(f"![{html.unescape(text)}]({url})")
+
+
+def cleaned(text: str) -> str:
+    """Keep of HTML what shows text, and write the rest as the signs that it is made of."""
+    style = CSSSanitizer(allowed_css_properties=["text-align"])
+    return str(clean(text, tags=TAGS.split(), attributes=ATTRIBUTES, css_sanitizer=style))
+
+
+def drawn(source: str, attachments: dict[str, Any]) -> str:
+    """Render Markdown, clean what came out, and put its pictures into their places."""
+    renderer = Renderer(attachments)
+    whole = MarkdownWithMath(renderer=renderer, plugins=map(import_plugin, PLUGINS))
+    text, pictures = cleaned(whole.render(source)), renderer.pictures
+    return PLACE.sub(lambda place: "".join(pictures[int(place[1]) :][:1]), text)
 
 
 @pass_context
 def markdown(context: Any, source: str) -> str:
-    """Render Markdown as nbconvert does, but no link that a browser would run (`javascript:`)."""
-    attachments = context.get("cell", {}).get("attachments", {})
-    renderer = IPythonRenderer(escape=False, allow_harmful_protocols=False, attachments=attachments)
-    return str(MarkdownWithMath(renderer=renderer).render(source))
+    """Render a cell's Markdown for a page; jinja's filter in the place of nbconvert's."""
+    attachments = (context.get("cell") or {}).get("attachments", {})
+    draw = partial(drawn, attachments=attachments)
+    return guarded(draw, source, context.get("resources") or {})
 
 
-def in_tex(formula: re.Match[str]) -> str:
-    """Undo the escapes of HTML in a formula, with names where a sign could begin a tag."""
-    text = formula[0].replace("&lt;", r"\lt ").replace("&gt;", r"\gt ")
-    return text.replace("&amp;", "&")
+@pass_context
+def colored(context: Any, source: str, metadata: Any = None) -> str:
+    """Color a cell's code, if that does not take too long."""
+    draw = Highlight2HTML(pygments_lexer="ipython3")  # type: ignore[no-untyped-call]
+    return guarded(draw, source, context.get("resources") or {})
+
+
+def unchanged(source: str) -> str:
+    """Return a text as it is, in the place of a filter of quadratic time."""
+    return source
+
+
+class HarmlessHTML(Preprocessor):
+    """Show of a notebook no more than a page can hold, and no HTML that was not cleaned."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Cut and clean the cells."""
+        if left_out := len(nb.cells[CELLS:]):
+            note = new_markdown_cell(f"*{left_out} more cells are not shown.*")
+            nb.cells = [*nb.cells[:CELLS], note]
+        for cell in nb.cells:
+            cell.source = cut(cell.source)
+            if cell.cell_type == "raw":
+                cell.source = guarded(cleaned, cell.source, resources)
+            for output in cell.get("outputs", []):
+                harmless_output(output, resources)
+        return nb, resources
+
+
+def harmless_output(output: NotebookNode, resources: Any) -> None:
+    """Cut and clean an output in place."""
+    if "text" in output:
+        output.text = cut(output.text)
+    data = output.get("data", {})
+    for kind in list(data):
+        if not is_picture_or_text(kind, data[kind]):
+            del data[kind]
+        elif kind.startswith("text/"):
+            data[kind] = cut(data[kind])
+    if "text/html" in data:
+        data["text/html"] = guarded(cleaned, data["text/html"], resources)
+
+
+def cut(text: str) -> str:
+    """Shorten a text that is too long for a page."""
+    more = len(text) - CELL_LETTERS
+    return text if more <= 0 else f"{text[:CELL_LETTERS]}\n... and {more} more characters"
+
+
+# --- Feedback ----------------------------------------------------------------------------------
 
 
 def feedback(chapter: str, everyone: bool = False) -> tuple[list[Path], list[str]]:
     """Write a page for each student whose marks stand; return the pages and who got none, and why.
 
-    With `everyone`, also for those that still need review. Raises FileNotFoundError if there is no
-    class.
+    With `everyone`, also for those that still need review. A notebook that cannot be shown gives a
+    page of marks alone. Raises FileNotFoundError if there is no class.
     """
-    from nbgrader.converters import GenerateFeedback
-    from traitlets.config import Config
+    import nbgrader.converters  # noqa: F401  (loaded once here, and not once a student)
 
     chapter, name = assignment(chapter)
     pages, without = [], []
     for result in standings(chapter):
         page = class_folder() / "feedback" / result.student / chapter / f"{name}.html"
+        for left in page.parent.glob("*.tmp"):  # of a run that was killed
+            left.unlink(missing_ok=True)
         if result.status == FAILED:
-            page.parent.mkdir(parents=True, exist_ok=True)
             why = html.escape("; ".join(result.why))
-            write_text(page, PAGE.format(chapter=html.escape(chapter), why=why))
+            write_page(page, chapter, NOT_GRADED.format(why=why))
         elif result.status == GRADED or (everyone and result.status == REVIEW):
-            quiet_log()
-            config = configure(Config())
-            settings = {"student_id": result.student, "assignment_id": chapter}
-            directory = course_directory(config, **settings)
-            GenerateFeedback(coursedir=directory, config=config, force=True).start()
+            if trouble := draw_page(page, chapter, name, result.student):
+                table = drawn(marks_table(chapter, result.student), {})
+                note = f"<p>Your notebook is not shown here: {trouble}.</p>"
+                write_page(page, chapter, f"{table}\n{note}")
+                without.append(f"{result.student}: a page of marks alone; {trouble}")
         else:
             page.unlink(missing_ok=True)  # an old one, from before something was handed in again
             why = f" ({'; '.join(result.why)})" if result.why else ""
-            without.append(f"{result.student}: {result.status}{why}")
+            without.append(shown(f"{result.student}: {result.status}{why}"))
             continue
         pages.append(page)
     return pages, without
+
+
+def write_page(page: Path, chapter: str, body: str) -> None:
+    """Write a page that has nothing of the notebook."""
+    write_text(page, PAGE.format(policy=POLICY, chapter=html.escape(chapter), body=body))
+
+
+def draw_page(page: Path, chapter: str, name: str, student: str) -> str:
+    """Write the page of a graded notebook in a process of its own; say why there is none, or ""."""
+    log = class_folder() / "logs" / chapter / f"{student}.feedback.log"
+    with Scratch() as place:
+        process = start(partial(notebook_page, page, chapter, name, student), log, place)
+        try:
+            process.join(5 * PAGE_SECONDS)
+            late = process.is_alive() or process.exitcode == -signal.SIGXCPU
+        finally:
+            end(process)
+    ensure_room(process.exitcode == NO_ROOM)
+    if late:
+        return "it takes too long to be drawn"
+    return "" if process.exitcode == 0 else f"it cannot be drawn; see {log.name}"
+
+
+def notebook_page(page: Path, chapter: str, name: str, student: str) -> None:
+    """Write the page of a graded notebook.
+
+    Raises ValueError if it is too large.
+    """
+    from nbconvert.exporters import HTMLExporter
+    from nbgrader.converters import GenerateFeedback
+    from traitlets.config import Config
+
+    resource.setrlimit(resource.RLIMIT_AS, (PAGE_MEMORY, PAGE_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (PAGE_SECONDS, PAGE_SECONDS + 5))
+    config = configure(Config())
+    directory = course_directory(config, student_id=student, assignment_id=chapter)
+    steps = GenerateFeedback(coursedir=directory, config=config)
+    exporter = HTMLExporter(parent=steps, config=steps.config)  # type: ignore[no-untyped-call]
+    for step in steps.preprocessors:
+        exporter.register_preprocessor(step)  # type: ignore[no-untyped-call]
+    names = {"student": student, "assignment": chapter, "notebook": name}
+    graded = class_folder() / "autograded" / student / chapter / f"{name}.ipynb"
+    resources = {"nbgrader": {**names, "db_url": directory.db_url}}
+    text, _ = exporter.from_filename(str(graded), resources=resources)
+    text = re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)
+    if len(text) > PAGE_BYTES:
+        raise ValueError(f"a page of {len(text) >> 20} MB")
+    write_text(page, text.replace("<head>", f"<head>{POLICY}", 1))
+
+
+# --- Exports -----------------------------------------------------------------------------------
 
 
 def export(chapters: list[str], form: str) -> str:
@@ -163,52 +374,51 @@ def mark(result: Result) -> str:
 
 
 def canvas(results: dict[str, dict[str, Result]]) -> str:
-    """Write what Canvas imports as a gradebook: its five columns, and one for each assignment."""
-    rows = []
+    """Write what Canvas imports as a gradebook: its five columns, and one for each assignment.
+
+    Any other column would become an assignment there.
+    """
     full = {
         name: next((f"{r.max_score:g}" for r in found.values() if r.max_score is not None), "")
         for name, found in results.items()
     }
-    blank = {"ID": "", "SIS User ID": "", "SIS Login ID": "", "Section": "", "Notes": ""}
-    rows.append({"Student": "Points Possible", **blank, **full})
+    blank = {"ID": "", "SIS User ID": "", "SIS Login ID": "", "Section": ""}
+    rows = [{"Student": "Points Possible", **blank, **full}]
     for person in roster():
-        found = {name: results[name][person.id] for name in results}
-        status = [f"{name}: {r.status}" for name, r in found.items() if r.status != GRADED]
-        rows.append(
-            {
-                "Student": f"{person.last_name}, {person.first_name}"
-                if person.last_name
-                else person.id,
-                "ID": person.lms_id,
-                "SIS User ID": "",
-                "SIS Login ID": person.id,
-                "Section": "",
-                "Notes": "; ".join(status),
-                **{name: mark(result) for name, result in found.items()},
-            }
-        )
+        name = f"{person.last_name}, {person.first_name}" if person.last_name else person.id
+        about = {**blank, "ID": person.lms_id, "SIS Login ID": person.id}
+        marks = {name: mark(found[person.id]) for name, found in results.items()}
+        rows.append({"Student": name, **about, **marks})
     return write(rows)
 
 
 def moodle(found: dict[str, Result]) -> str:
-    """Write what Moodle imports as a grading worksheet."""
+    """Write what Moodle imports as a grading worksheet.
+
+    It wants `Identifier`, `Grade` and `Last modified (grade)`, and takes no mark that is older than
+    its own. An empty comment would empty its own, so without comments there is no such column.
+    """
+    now, people = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", roster()
+    comments = {
+        person.id: "; ".join(found[person.id].why)
+        for person in people
+        if found[person.id].status == FAILED
+    }
     rows = []
-    for person in roster():
+    for person in people:
         result = found[person.id]
-        rows.append(
-            {
-                "Identifier": f"Participant {person.lms_id}" if person.lms_id else "",
-                "Full name": person.name,
-                "ID number": person.id,
-                "Email address": person.email,
-                "Status": result.status,
-                "Grade": mark(result),
-                "Maximum Grade": "" if result.max_score is None else f"{result.max_score:g}",
-                "Feedback comments": "; ".join(result.why)
-                if result.status in (FAILED, MISSING)
-                else "",
-            }
-        )
+        row = {
+            "Identifier": f"Participant {person.lms_id}" if person.lms_id else "",
+            "Full name": person.name,
+            "ID number": person.id,
+            "Email address": person.email,
+            "Status": result.status,
+            "Grade": mark(result),
+            "Maximum Grade": "" if result.max_score is None else f"{result.max_score:g}",
+            "Last modified (grade)": now,
+        }
+        comment = {"Feedback comments": comments.get(person.id, "")} if comments else {}
+        rows.append({**row, **comment})
     return write(rows)
 
 
@@ -223,5 +433,5 @@ def write(rows: list[dict[str, str]]) -> str:
 
 
 def harmless(value: str) -> str:
-    """Put a quote before what Excel would compute."""
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    """Put a quote before what Excel would compute, also where it takes `;` for the next cell."""
+    return FORMULA.sub(r"\1'", shown(value, 10_000))

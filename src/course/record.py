@@ -72,6 +72,7 @@ def record(cells: list[dict[str, str]]) -> Log:
     namespace: dict[str, Any] = {"__name__": "exercise"}
     depth = 0
     current: list[Any] | None = None
+    ours: dict[str, Any] = {}  # the answers so far, watched
 
     def watched(name: str, function: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -101,9 +102,11 @@ def record(cells: list[dict[str, str]]) -> Log:
         signal.alarm(0)
         current = None
         if cell["role"] == "answer":
-            function = namespace.get(cell["name"])
-            if callable(function) and not isinstance(function, type):
-                namespace[cell["name"]] = watched(cell["name"], function)
+            ours[cell["name"]] = None
+        for name, known in ours.items():  # the answer may stand in a cell below its own
+            function = namespace.get(name)
+            if callable(function) and not isinstance(function, type) and function is not known:
+                ours[name] = namespace[name] = watched(name, function)
     return log
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from course.classroom import class_folder, configure, overlay, release_folder
+from course.classroom import class_folder, configure, gradebook, overlay, release_folder
 from course.exercises import CODE_STUB, TEXT_STUB, grade_id, role
 from course.notebooks import read_notebook, write_text
 
@@ -130,6 +130,7 @@ def release(force: bool = False) -> list[str]:
             "it away, or run `course release --force`, which keeps it as a copy"
         )
     if (class_folder() / "gradebook.db").exists():
+        refuse_other_cells(source)
         with tempfile.TemporaryDirectory() as scratch:
             strip(source, Path(scratch), register=True)
     for name in busy:
@@ -148,6 +149,28 @@ def release(force: bool = False) -> list[str]:
         f"{target.name}/{name}{' (gone)' if text == 'gone' else ''}"
         for name, text in changed.items()
     ]
+
+
+def refuse_other_cells(source: Path) -> None:
+    """Raise ValueError if cells came or went in an assignment that has been graded.
+
+    nbgrader cannot add a test to a submission that it has graded.
+    """
+    with gradebook() as book:
+        for chapter in book.assignments:
+            for known in chapter.notebooks if chapter.submissions else []:
+                path = source / chapter.name / f"{known.name}.ipynb"
+                if not path.exists():
+                    continue
+                new = {grade_id(cell) for cell in read_notebook(path).cells if role(cell)}
+                changed = sorted(new ^ {cell.name for cell in known.source_cells})
+                if changed:
+                    raise ValueError(
+                        f"{path} has other cells than the one by which {chapter.name} was graded: "
+                        f"{', '.join(changed)}. nbgrader cannot add or remove cells then, and "
+                        "nothing has been changed. Write new checks into a test cell that is "
+                        "there, or move grading/ away and begin again with `course new-class`"
+                    )
 
 
 def keep(path: Path) -> None:

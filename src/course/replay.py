@@ -12,9 +12,10 @@ nor is a result that cannot be written down, such as a function or a module.
 
 import json
 import math
+import os
+import stat
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ def cells_to_run(
 
 def in_second_process(cells: list[dict[str, str]]) -> Log | None:
     """Record in a process of its own, in the sandbox; None if that gives no log."""
-    with tempfile.TemporaryDirectory(prefix="course-") as name:
-        private = Path(name)
+    with sandbox.Scratch() as place:
+        (private := place / "in").mkdir()
         task, result = private / "cells.json", private / "log.json"
         task.write_text(json.dumps(cells), encoding="utf-8")
         inner = [sys.executable, "-m", "course.record", str(task), str(result)]
@@ -73,13 +74,23 @@ def in_second_process(cells: list[dict[str, str]]) -> Log | None:
             except subprocess.TimeoutExpired:
                 if time.monotonic() > end or sandbox.oversteps(process.pid, private):
                     process.kill()
-        if result.is_symlink() or not result.is_file() or result.stat().st_size > LOG_BYTES:
-            return None
         try:
-            log = json.loads(result.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
+            log = json.loads(own_file(result))
+        except (OSError, ValueError, RecursionError):
             return None
     return log if well_formed(log) else None
+
+
+def own_file(path: Path) -> bytes:
+    """Read a plain file out of a sandbox, and nothing else that can stand there by then.
+
+    Raises OSError or ValueError.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LOG_BYTES:
+            raise ValueError(f"{path} is no log")
+        return file.read(LOG_BYTES)
 
 
 def well_formed(log: Any) -> bool:

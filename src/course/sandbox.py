@@ -9,12 +9,16 @@ It is never silently off. Where it cannot be had, `require` raises SandboxMissin
 whoever wants to run submissions without it sets COURSE_UNSANDBOXED to the words below.
 """
 
+import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -43,6 +47,7 @@ MESSAGE_BYTES = 16 * 2**20
 MESSAGES = 20  # that wait to be read; more wait in the sandbox
 SCRATCH_BYTES = 256 * 2**20
 DEVICE_BYTES = 64 * 2**20  # of /dev/shm
+START_SECONDS = 120  # until a kernel has made its sockets, on a machine that has much else to do
 INSTALL = (
     "submissions run in a sandbox, and it cannot be had here: {why}.\n"
     "  Debian, Ubuntu: apt install bubblewrap      Fedora: dnf install bubblewrap\n"
@@ -56,6 +61,44 @@ class SandboxMissing(RuntimeError):
     """Submissions cannot be run safely here; the message says how that is mended."""
 
 
+class Scratch:
+    """A temporary folder that goes when its user does: after a kill, the next one removes it.
+
+    Its lock is held by the process that made it and by the workers that this has forked.
+    """
+
+    def __init__(self) -> None:
+        """Sweep what was left behind, and make a folder."""
+        sweep()
+        self.path = Path(tempfile.mkdtemp(prefix="course-"))
+        self.lock = (self.path / "lock").open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        os.rename(self.path / "lock", self.path / ".lock")  # nobody sees it unlocked
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.lock.close()
+
+    def __enter__(self) -> Path:
+        """Return the folder."""
+        return self.path
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the folder."""
+        self.remove()
+
+
+def sweep() -> None:
+    """Remove the temporary folders whose makers are dead."""
+    for old in Path(tempfile.gettempdir()).glob("course-*"):
+        with contextlib.suppress(OSError):  # locked, without a lock, or gone
+            if old.lstat().st_uid == os.getuid():
+                with (old / ".lock").open() as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(old, ignore_errors=True)
+
+
 def opted_out() -> bool:
     """Say whether the instructor has asked, in so many words, for no sandbox."""
     return os.environ.get("COURSE_UNSANDBOXED") == OPT_OUT
@@ -67,9 +110,10 @@ def require() -> None:
         return
     if not shutil.which("bwrap") or not shutil.which("prlimit"):
         raise SandboxMissing(INSTALL.format(why="bwrap (bubblewrap) or prlimit is not installed"))
-    with tempfile.TemporaryDirectory(prefix="course-") as private:
+    with Scratch() as place:
+        (private := place / "in").mkdir()
         trial = subprocess.run(
-            command([sys.executable, "-c", "print('inside')"], Path(private)),
+            command([sys.executable, "-c", "print('inside')"], private),
             capture_output=True,
             text=True,
             timeout=60,
@@ -177,20 +221,25 @@ def oversteps(pid: int, private: Path) -> str:
 class SandboxedKernelManager(AsyncKernelManager):
     """Start an IPython kernel in the sandbox and talk to it through sockets in a private folder.
 
-    `overstepped` tells why the last one was killed, if it was.
+    The sandbox can put anything in the place of a socket, such as a link to one of this machine's.
+    So the grader connects to hard links, made before any code of a student runs, in a folder that
+    the sandbox does not see. `overstepped` tells why the last one was killed, if it was.
     """
 
     overstepped = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the private folder."""
-        self.private = Path(tempfile.mkdtemp(prefix="course-"))
+        """Make the private folder, and the one for the grader's links."""
+        self.scratch = Scratch()
+        self.private, self.outside = self.scratch.path / "in", self.scratch.path / "out"
+        self.private.mkdir()
+        self.outside.mkdir()
         super().__init__(*args, **kwargs)
         self.context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES)  # a larger one is not even read
         self.context.setsockopt(zmq.RCVHWM, MESSAGES)
         SandboxedKernelManager.overstepped = ""
         self.transport = "ipc"
-        self.connection_file = str(self.private / "kernel.json")
+        self.connection_file = str(self.private / "k.json")
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -207,7 +256,7 @@ class SandboxedKernelManager(AsyncKernelManager):
         try:
             require()
         except SandboxMissing:
-            shutil.rmtree(self.private, ignore_errors=True)
+            self.scratch.remove()
             raise
         inner = super().format_kernel_cmd([])
         if opted_out():
@@ -218,8 +267,27 @@ class SandboxedKernelManager(AsyncKernelManager):
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
         nowhere = subprocess.DEVNULL
         await super()._async_launch_kernel(kernel_cmd, **kw, stdout=nowhere, stderr=nowhere)
+        await self.take_sockets()
 
     _launch_kernel = _async_launch_kernel
+
+    async def take_sockets(self) -> None:
+        """Wait until the kernel has made its sockets, and connect to links of the grader's own.
+
+        Raises RuntimeError if it makes none, or something else in their place.
+        """
+        end = time.monotonic() + START_SECONDS
+        names = [f"{Path(self.ip).name}-{port}" for port in self.ports]
+        while not all((self.private / name).exists() for name in names):
+            if time.monotonic() > end or not await self._async_is_alive():
+                await self._async_kill_kernel()
+                raise RuntimeError("the kernel did not start")
+            await asyncio.sleep(0.02)
+        for name in names:
+            os.link(self.private / name, self.outside / name, follow_symlinks=False)
+            if not stat.S_ISSOCK((self.outside / name).lstat().st_mode):
+                raise RuntimeError(f"{name} is no socket")
+        self.ip = str(self.outside / Path(self.ip).name)
 
     async def _async_is_alive(self) -> bool:
         """Say whether it runs, and kill it if it oversteps; nbclient asks every second."""
@@ -237,6 +305,6 @@ class SandboxedKernelManager(AsyncKernelManager):
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart)
         if not restart:
-            shutil.rmtree(self.private, ignore_errors=True)
+            self.scratch.remove()
 
     cleanup_resources = _async_cleanup_resources

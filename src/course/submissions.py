@@ -8,8 +8,10 @@ they run from `course grade` and from the formgrader alike.
 
 import ast
 import asyncio
+import hashlib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +20,16 @@ from typing import Any
 import nbformat
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+from nbgrader.preprocessors import Execute, NbGraderPreprocessor, SaveAutoGrades
 
-from course.classroom import release_folder
+from course.classroom import class_folder, release_folder
 from course.exercises import HIDDEN, grade_id, notebook_of, role
+from course.notebooks import write_text
 from course.sandbox import SandboxedKernelManager
 
 NOTEBOOK_BYTES = 10 * 2**20
-OUTPUT_BYTES = 2**20  # of what a submission may print
+MOST_CELLS = 1000
+OUTPUT_BYTES = 2**20  # of what a submission may print, errors included
 SETUP_SECONDS = 60  # for the first cell, which imports torch: that takes long on a busy machine
 CUT = "... cut: the notebook has printed more than a megabyte\n"
 
@@ -47,11 +51,13 @@ def read_submission(path: Path) -> NotebookNode:
             f"{NOTEBOOK_BYTES >> 20}: clear its outputs"
         )
     try:
-        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        notebook = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
         notebook.cells = [rebuilt(cell) for cell in notebook.cells]
     except Exception as error:  # nbformat raises many kinds, and a hostile file finds others
         why = str(error).strip().partition("\n")[0][:120]
         raise BadSubmission(f"{path.name} is no notebook ({type(error).__name__}: {why})") from None
+    if len(notebook.cells) > MOST_CELLS:
+        raise BadSubmission(f"{path.name} has {len(notebook.cells)} cells, more than {MOST_CELLS}")
     return notebook
 
 
@@ -67,12 +73,16 @@ def rebuilt(cell: NotebookNode) -> NotebookNode:
     grading = cell.get("metadata", {}).get("nbgrader", {})
     name = grading.get("grade_id") if isinstance(grading, dict) else None
     new = {"code": nbformat.v4.new_code_cell, "raw": nbformat.v4.new_raw_cell}
+    source = source.replace("\r\n", "\n").replace("\r", "\n")
     fresh = new.get(kind, nbformat.v4.new_markdown_cell)(source)
     fresh.id = id if isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else fresh.id
     if isinstance(name, str):
         fresh.metadata["nbgrader"] = {"grade_id": name}
     if kind == "markdown" and "attachments" in cell:
-        fresh.attachments = cell.attachments
+        fresh.attachments = nbformat.from_dict(
+            {name: {kind: data for kind, data in kinds.items() if is_picture(kind, data)}
+             for name, kinds in cell.attachments.items()}
+        )  # fmt: skip
     return fresh
 
 
@@ -80,6 +90,30 @@ def defines(cell: NotebookNode, name: str) -> bool:
     """Say whether a code cell defines a function, class or variable of this name at its top."""
     pattern = rf"^(?:def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*="
     return cell.cell_type == "code" and bool(re.search(pattern, cell.source, re.MULTILINE))
+
+
+def that_counts(
+    cell: NotebookNode, first: int, submitted: NotebookNode, left: list[int], remarks: list[str]
+) -> int:
+    """Return which of the cells with the name of a template's cell counts, if there are several.
+
+    It is the first in which somebody has worked. Another that defines the answer once more is
+    kept as text, so that it does not run; the other part of a split cell goes on to run.
+    """
+    name, cells = grade_id(cell), submitted.cells
+    found = [first, *(s for s in left if grade_id(cells[s]) == name)]
+    if len(found) == 1:
+        return first
+    worked = (s for s in found if cells[s].source.split() != cell.source.split())
+    counts = next(worked, first) if role(cell) in ("answer", "written") else first
+    which = "the first one" if counts == first else "the first one that was worked in"
+    remarks.append(f"{name} stood there twice; {which} counts")
+    for s in found:
+        cells[s].metadata.pop("nbgrader", None)
+        if s != counts and defines(cells[s], name) and defines(cells[counts], name):
+            cells[s] = nbformat.v4.new_raw_cell(cells[s].source)
+    left[:] = sorted({*left, first} - {counts})
+    return counts
 
 
 def restore(submitted: NotebookNode, template: NotebookNode) -> tuple[NotebookNode, list[str]]:
@@ -115,13 +149,17 @@ def restore(submitted: NotebookNode, template: NotebookNode) -> tuple[NotebookNo
             remarks.append(f"{grade_id(cell)} was found by its name")
         elif not match(t, lambda other, source=cell.source: other.source == source) and role(cell):
             remarks.append(f"{grade_id(cell)} was missing")
-    known = {grade_id(cell) for cell in template.cells if role(cell)}
-    for s in list(left):
-        if grade_id(submitted.cells[s]) in known:
-            remarks.append(
-                f"{grade_id(submitted.cells[s])} stood there twice; the first one counts"
-            )
-            submitted.cells[s].metadata.pop("nbgrader")
+    for t, cell in enumerate(template.cells):
+        if role(cell) == "written" and t not in matched:  # text of one's own, in its place
+            above = max((s for other, s in matched.items() if other < t), default=-1)
+            end = len(submitted.cells)
+            below = min((s for other, s in matched.items() if other > t), default=end)
+            here = [submitted.cells[s] for s in left if above < s < below]
+            if match(t, lambda other, here=here: other in here and other.cell_type == "markdown"):
+                remarks.remove(f"{grade_id(cell)} was missing")
+    for t, cell in enumerate(template.cells):
+        if t in matched and role(cell):
+            matched[t] = that_counts(cell, matched[t], submitted, left, remarks)
 
     place = {s: t for t, s in matched.items()}
     after: dict[int, list[NotebookNode]] = {}
@@ -226,6 +264,7 @@ def without_magics(source: str) -> str:
 def scan(cells: list[NotebookNode], locked: "Locked") -> list[str]:
     """Read a submission's own code cells for signs of tampering; return a line for each."""
     found: list[str] = []
+    own: set[str] = set()  # what the cells so far have assigned; `In` may be anybody's matrix
     for cell in cells:
         if cell.cell_type != "code":
             continue
@@ -235,7 +274,10 @@ def scan(cells: list[NotebookNode], locked: "Locked") -> list[str]:
                 if not HARMLESS_MAGIC.fullmatch(magic):
                     found.append(f"runs `{magic[:40]}`")
         try:
-            found += suspects(ast.parse(source), locked, grade_id(cell))
+            tree = ast.parse(source)
+            nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+            own |= {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+            found += suspects(tree, locked, grade_id(cell), own & {"In"})
         except (SyntaxError, ValueError):
             words = set(re.findall(r"\w+", cell.source)) & {*SUSPECT_NAMES}
             found += [f"{SUSPECT_NAMES[word]} (`{word}`)" for word in sorted(words)]
@@ -244,8 +286,13 @@ def scan(cells: list[NotebookNode], locked: "Locked") -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def suspects(tree: ast.Module, locked: "Locked", answer: str = "") -> list[str]:
-    """Return a line for each sign of tampering in a syntax tree, that of an answer or any other."""
+def suspects(
+    tree: ast.Module, locked: "Locked", answer: str = "", own: Collection[str] = ()
+) -> list[str]:
+    """Return a line for each sign of tampering in a syntax tree, that of an answer or any other.
+
+    `own` are suspect names that the student has given to something else.
+    """
     found = []
     modules = {"torch", "numpy", "builtins", "gpt2", "course", "nbgrader", "sys", "os"}
     modules |= locked.imports | locked.names
@@ -264,6 +311,8 @@ def suspects(tree: ast.Module, locked: "Locked", answer: str = "") -> list[str]:
                     if why and not name.startswith(HARMLESS):
                         found.append(f"{why} (`import {name}`)")
             case ast.Constant(value=str(name)) | ast.Name(id=name) | ast.Attribute(attr=name):
+                if name in own:
+                    continue
                 if name in SUSPECT_NAMES and ("_" in name or not isinstance(node, ast.Constant)):
                     found.append(f"{SUSPECT_NAMES[name]} (`{name}`)")
             case ast.BinOp(left=ast.Constant(value=str(one)), right=ast.Constant(value=str(two))):
@@ -378,6 +427,39 @@ class RestoreCells(NbGraderPreprocessor):  # type: ignore[misc]
         return restore(nb, notebook_of(path))[0], resources
 
 
+class SaveGrades(SaveAutoGrades):  # type: ignore[misc]
+    """Write down the marks of the tests; one given by hand stands while the answer is the same."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Save the marks, and what they are for."""
+        names = resources["nbgrader"]
+        path = class_folder() / "answers" / names["assignment"] / f"{names['student']}.json"
+        self.before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        code = [cell.source for cell in nb.cells if cell.cell_type == "code"]
+        self.now = {}
+        for cell in nb.cells:
+            if role(cell) in ("test", "written"):
+                for_what = code if role(cell) == "test" else [cell.source, cell.get("attachments")]
+                text = json.dumps(for_what).encode()
+                self.now[grade_id(cell)] = hashlib.sha256(text).hexdigest()
+        saved = super().preprocess(nb, resources)
+        write_text(path, json.dumps(self.now, indent=1) + "\n")
+        return saved
+
+    def _add_score(self, cell: NotebookNode, resources: Any) -> None:
+        """Save a mark; nbgrader would ask for one by hand again after each run."""
+        name = grade_id(cell)
+        grade = self.gradebook.find_grade(
+            name, self.notebook_id, self.assignment_id, self.student_id
+        )
+        same = self.before.get(name) == self.now[name]
+        stands = same and grade.manual_score is not None and not grade.needs_manual_grade
+        super()._add_score(cell, resources)
+        if stands:
+            grade.needs_manual_grade = False
+            self.gradebook.db.commit()
+
+
 class SandboxedExecute(Execute):  # type: ignore[misc]
     """Run a notebook in the sandbox, keep what it prints within bounds, and let errors alone count.
 
@@ -430,7 +512,7 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         if kind == "error":
             if any(output.output_type == "error" for output in outs):
                 return None
-            clip(content)
+            self.clip(content)
             return super().output(outs, msg, display_id, cell_index)
         if kind == "execute_result" and role(self.nb.cells[cell_index]) == "test":
             return None
@@ -438,20 +520,30 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         data = content.get("data", {})
         for name in [name for name, value in data.items() if not is_picture_or_text(name, value)]:
             del data[name]
-        before = self.printed
         self.printed += 100 + len(str(content.get("text", "")))
         self.printed += sum(len(str(value)) for value in data.values())
         if self.printed <= OUTPUT_BYTES:
             return super().output(outs, msg, display_id, cell_index)
-        if before <= OUTPUT_BYTES:
+        if not SandboxedExecute.flooded:
             SandboxedExecute.flooded = True
             outs.append(nbformat.v4.new_output("stream", name="stdout", text=CUT))
             self.stopping = asyncio.ensure_future(self.km.interrupt_kernel())
         return None
 
+    def clip(self, error: Any) -> None:
+        """Shorten an error in place; when much has been printed, to a line."""
+        if "evalue" in error:
+            error["ename"] = str(error["ename"])[:100]
+            error["evalue"] = str(error["evalue"])[:5000]
+            error["traceback"] = [str(line)[:5000] for line in error.get("traceback", [])[:100]]
+            self.printed += len(error["evalue"]) + sum(map(len, error["traceback"]))
+            if self.printed > OUTPUT_BYTES:
+                error["evalue"] = error["evalue"][:200]
+                error["traceback"] = [f"{error['ename']}: {error['evalue']}"]
+
     def on_cell_executed(self, **kwargs: Any) -> None:
         """Record an error that only the reply tells of."""
-        clip(kwargs["execute_reply"]["content"])
+        self.clip(kwargs["execute_reply"]["content"])
         super().on_cell_executed(**kwargs)
         if not self.told_all:
             SandboxedExecute.flooded = True
@@ -480,18 +572,16 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         """Keep the first state of what is displayed and then changed, for the same reason."""
 
 
-def clip(error: Any) -> None:
-    """Shorten an error, in place."""
-    if "evalue" in error:
-        error["evalue"] = str(error["evalue"])[:5000]
-        error["traceback"] = [str(line)[:5000] for line in error.get("traceback", [])[:100]]
+def is_picture(kind: str, data: Any) -> bool:
+    """Say whether this is a picture that a browser only draws, in base64."""
+    right = kind in ("image/png", "image/jpeg") and isinstance(data, str)
+    return right and bool(re.fullmatch(r"[A-Za-z0-9+/=\s]*", data))
 
 
-def is_picture_or_text(name: str, value: Any) -> bool:
+def is_picture_or_text(kind: str, data: Any) -> bool:
     """Say whether an output is one that a page can show without running anything."""
-    if name in ("image/png", "image/jpeg"):
-        return bool(re.fullmatch(r"[A-Za-z0-9+/=\s]*", str(value)))
-    return name in ("text/plain", "text/html", "text/markdown", "text/latex")  # cleaned for a page
+    texts = ("text/plain", "text/html", "text/markdown", "text/latex")  # cleaned for a page
+    return is_picture(kind, data) or (kind in texts and isinstance(data, str))
 
 
 def told(cell: NotebookNode) -> str:
@@ -508,10 +598,12 @@ class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Drop also what a submission has printed of them: IPython keeps the cells that it ran."""
-        tests = "".join(part for cell in nb.cells for part in HIDDEN.findall(cell.source))
-        lines = {line.strip() for line in tests.splitlines() if len(line.strip()) > 15}
+        tests = [cell for cell in nb.cells if role(cell) == "test"]
+        hidden = "".join(part for cell in tests for part in HIDDEN.findall(cell.source))
+        lines = {line.strip() for line in hidden.splitlines() if len(line.strip()) > 15}
         for cell in nb.cells:
-            if cell.cell_type == "code" and any(line in told(cell) for line in lines):
+            text = told(cell) if cell.cell_type == "code" else ""
+            if any(line in text for line in lines):
                 cell.outputs = [nbformat.v4.new_output("stream", text="Showed hidden tests.\n")]
         nb, resources = super().preprocess(nb, resources)
         return nb, resources

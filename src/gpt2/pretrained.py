@@ -172,6 +172,7 @@ def save(model: GPT, folder: str | Path) -> None:
         atomic_file(folder / "config.json", "w") as text,
     ):
         save_file(weights, file.name, {"format": "pt"})
+        _sync(file.name)  # before either appears
         json.dump(config, text, indent=1)
 
 
@@ -369,7 +370,7 @@ def last_word_scores(ends: Sequence[Continuation]) -> dict[str, float]:
     }
 
 
-# Words that LAMBADA's authors would not have asked for: no last word of theirs.
+# Function words, which hardly ever end a passage of LAMBADA.
 STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -593,8 +594,8 @@ def _download(name: str) -> Path:
 def _opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file; turn what is wrong with it into a line with a cure."""
     with open(path, "rb") as raw:
-        head = raw.read(8)
-    if head[:1] == b"\x80" or head[:4] == b"PK\3\4":
+        head = raw.read(9)  # of ours, the length of the header, and its first brace
+    if head[8:] != b"{" and (head[:1] == b"\x80" or head[:4] == b"PK\3\4"):
         raise ValueError(
             f"{path} is a pickle, whatever its name: it could run arbitrary code, so "
             "it is not read. Take the safetensors file of this model."
@@ -622,7 +623,8 @@ def _read_tensor(file: Any, name: str) -> Tensor:
 def _read_config(path: Path, shapes: dict[str, tuple[int, ...]]) -> GPTConfig:
     """Read config.json beside the weights; without one, know the four sizes by shape.
 
-    Raises ValueError for another architecture, or for a size that nobody knows.
+    What it says is held against the file before a model of that size is built. Raises
+    ValueError for another architecture, or for a size that nobody knows.
     """
     if not {"wte.weight", "wpe.weight"} <= shapes.keys():
         names = shorten(", ".join(shapes) or "no tensors", 80)
@@ -630,7 +632,18 @@ def _read_config(path: Path, shapes: dict[str, tuple[int, ...]]) -> GPTConfig:
     n_layer = sum(name.endswith("ln_1.weight") for name in shapes)
     beside = path.parent / "config.json"
     if beside.is_file():
-        return _parse_config(beside)
+        config = _parse_config(beside)
+        said: dict[str, tuple[int, ...]] = {
+            "wte.weight": (config.n_vocab, config.n_embd),
+            "wpe.weight": (config.n_ctx, config.n_embd),
+        }
+        check_shapes({name: shapes[name] for name in said}, said)
+        if config.n_layer != n_layer:
+            raise ValueError(
+                f"config.json says {config.n_layer} layers, and the file has {n_layer}:"
+                " take the config.json that belongs to it."
+            )
+        return config
     for config in SIZES.values():
         expected = published_shapes(config)
         if n_layer == config.n_layer and shapes["wte.weight"] == expected["wte.weight"]:
@@ -647,7 +660,7 @@ def _parse_config(path: Path) -> GPTConfig:
         said = json.loads(path.read_text("utf-8"))
         names = ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer")
         config = GPTConfig(*(int(said[name]) for name in names))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         reason = f"{path.name} is no GPT-2's ({error}): take its own."
         raise ValueError(reason) from error
     if min(vars(config).values()) < 1 or config.n_embd % config.n_head:
@@ -681,6 +694,12 @@ def _writing(path: Path) -> Iterator[Any]:
             f"cannot write {path}: {error.__cause__ or error}. Make room, or see that "
             "you may write there; nothing was kept."
         ) from error
+
+
+def _sync(path: str) -> None:
+    """Bring a file to the disk, one that `save_file` has put in an open one's place."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _digest(file: Any) -> str:
