@@ -45,7 +45,7 @@ def test_a_wider_model_learns_at_a_lower_peak_and_nothing_else_changes():
         assert config.learning_rate == pytest.approx(3e-3 * (128 / width) ** 0.5)
         assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
         assert (config.n_steps, config.save_every) == (growth.N_STEPS, growth.EVERY)
-        assert (config.betas, config.weight_decay) == ((0.9, 0.999), 0.1)
+        assert (config.betas, config.weight_decay) == ((0.9, 0.95), 0.1)
 
 
 @pytest.mark.parametrize("name", ["0.3M-0", "0.3M-1-36000"])

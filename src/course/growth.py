@@ -62,17 +62,10 @@ class Run:
 
     @property
     def config(self) -> TrainingConfig:
-        """The one schedule: the peak falls with the root of the width, from 0.003 at 128.
-
-        A batch is small (some 750 tokens), so squared gradients are averaged over 1,000 steps.
-        """
+        """The one schedule: the peak falls with the root of the width, from 0.003 at 128."""
         peak = 3e-3 * sqrt(128 / SIZES[self.size][1])
         return TrainingConfig(
-            n_steps=self.steps,
-            learning_rate=peak,
-            min_learning_rate=peak / 10,
-            betas=(0.9, 0.999),
-            save_every=EVERY,
+            n_steps=self.steps, learning_rate=peak, min_learning_rate=peak / 10, save_every=EVERY
         )
 
 
