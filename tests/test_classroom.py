@@ -447,7 +447,7 @@ def test_nothing_is_graded_twice_but_what_is_handed_in_again(kit):
 def test_wrong_calls_are_answered_in_words(kit, capsys):
     for call, says in (
         (["grade", "4", "--student", "dan"], "dan has handed in nothing for 04_attention: run"),
-        (["grade", "44"], "no chapter is called '44'; there are: 01_"),
+        (["grade", "44"], "no chapter is called '44'; there are: 00_pytorch, 01_"),
         (["grade", "4", "--workers", "0"], "--workers must be at least 1"),
         (["review", "4", "--accept", "eve"], "say what you found: --note"),
         (["review", "4", "--accept", "dan", "--note", "x"], "dan has no result for 04_attention"),
