@@ -24,7 +24,7 @@ EXERCISES, KIT = "tests/test_exercises.py -k ", "tests/test_classroom.py -k "
 RULES = {
     r"src/gpt2/(?:__main__|runs|texts)\.py": "tests/test_cli.py",
     r"src/gpt2/(\w+)\.py": r"tests/test_\1.py",
-    r"src/miniweb/(lexicon|cities|longtail|tasks)\b.*": r"tests/test_\1.py",
+    r"src/miniweb/(lexicon|cities|longtail|tasks|variants)\b.*": r"tests/test_\1.py",
     r"src/miniweb/leaks\.py": "tests/test_longtail.py",
     r"src/miniweb/.*": "tests/test_miniweb.py",
     r"src/course/(models|collect|growth|marks)\.py": r"tests/test_\1.py",

@@ -13,6 +13,8 @@ from course.growth import Run
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import CHECKPOINT, read_checkpoint
 from miniweb.longtail import documents, invented_world
+from miniweb.tasks import test_items
+from miniweb.variants import VARIANTS
 
 
 def test_the_plan_has_every_size_three_seeds_and_the_controls():
@@ -37,12 +39,13 @@ def test_the_plan_has_every_size_three_seeds_and_the_controls():
 def test_a_wider_model_learns_at_a_lower_peak_and_nothing_else_changes():
     configs = {size: Run(size, 0).config for size in growth.SIZES}
     peaks = [config.learning_rate for config in configs.values()]
-    assert peaks == sorted(peaks, reverse=True) and configs["1M"].learning_rate == 3e-3
+    assert peaks == sorted(peaks, reverse=True)
     for size, config in configs.items():
         width = growth.SIZES[size][1]
         assert config.learning_rate == pytest.approx(3e-3 * (128 / width) ** 0.5)
         assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
         assert (config.n_steps, config.save_every) == (growth.N_STEPS, growth.EVERY)
+        assert (config.betas, config.weight_decay) == ((0.9, 0.95), 0.1)
 
 
 @pytest.mark.parametrize("name", ["0.3M-0", "0.3M-1-36000"])
@@ -84,6 +87,9 @@ def test_a_slope_is_that_of_the_line_and_its_interval_holds_it():
     assert growth.slope("cloze", flat)[:2] == pytest.approx((0, 0), abs=1e-9)
 
 
+test_items.__test__ = False  # no test
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Short runs in an invented world, in a folder of their own."""
@@ -119,9 +125,19 @@ def test_a_run_in_pieces_is_the_run_in_one(small, capsys):
     assert main(["growth", "0.03M-1-40", "--world", "1"]) == 0
     assert "written down" in capsys.readouterr().out
     (found,) = growth.results()
-    assert {"size", "seed", "steps", "world", "tokens", "sha256", "loss", "right", "curve"} <= set(
-        found
-    )
+    kept = {"size", "seed", "steps", "world", "tokens", "sha256", "loss", "right", "curve"}
+    assert kept | {"variants"} <= set(found)
+    assert {t: set(v) for t, v in found["variants"].items()} == {
+        t: set(v) for t, v in VARIANTS.items()
+    }
     assert set(found["right"]) == set(growth.TASKS)
     assert all(len(digits) == 12 for digits in found["right"].values())
     assert json.loads((small / "results" / f"{run}.json").read_text()) == found
+
+
+@pytest.mark.parametrize("task", growth.TASKS)
+def test_every_answer_fits_into_what_is_written(small, task):
+    tokenizer = growth.tokenizer_of(1)
+    items = test_items(task, growth.ITEM_SEED, 120, invented_world(1))
+    longest = max(len(tokenizer.encode(f" {item.answer}")) for item in items)
+    assert longest < growth.N_NEW.get(task, 24)

@@ -29,20 +29,21 @@ from gpt2.training import CHECKPOINT, TrainingConfig, evaluate, load_model, read
 from miniweb.leaks import find_leaks
 from miniweb.longtail import LongTail, documents, invented_world, real_world
 from miniweb.tasks import TASKS, Item, test_items
+from miniweb.variants import VARIANTS, variant_items
 
 FOLDER = ROOT / "models"
-SIZES = {  # layers, width, heads
-    "0.03M": (2, 20, 2),
-    "0.1M": (2, 48, 2),
-    "0.3M": (3, 80, 4),
-    "1M": (4, 128, 4),
-    "2M": (6, 160, 5),
-    "4M": (8, 208, 8),
+SIZES = {  # layers, width, heads (of about 40 dimensions: narrower ones are slow to look things up)
+    "0.03M": (2, 12, 1),
+    "0.1M": (2, 36, 1),
+    "0.3M": (3, 72, 2),
+    "1M": (4, 120, 3),
+    "2M": (6, 160, 4),
+    "4M": (8, 200, 5),
 }
-N_CTX, N_MERGES, BATCH_SIZE, POOL = 256, 767, 16, 6000
-N_STEPS, EVERY = 12_000, 500
+N_CTX, N_MERGES, BATCH_SIZE, POOL = 256, 1791, 16, 6000
+N_STEPS, EVERY = 24_000, 1000
 N_ITEMS, N_CURVE, ITEM_SEED = 300, 120, 2019
-N_NEW = {"translation": 120, "summary": 24}  # tokens, else 12
+N_NEW = {"translation": 80}  # tokens, else 24
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def items(task: str, world: int = 0) -> tuple[Item, ...]:
 
 def answers(model: GPT, tokenizer: Tokenizer, task: str, asked: Sequence[Item]) -> list[str]:
     """Let a model answer items by greedy text, to the end of the line or of a story's sentence."""
-    texts = complete(model, tokenizer, [item.prompt for item in asked], N_NEW.get(task, 12))
+    texts = complete(model, tokenizer, [item.prompt for item in asked], N_NEW.get(task, 24))
     return [text.split(".")[0] for text in texts] if task == "cloze" else texts
 
 
@@ -242,8 +243,19 @@ def measure(model: GPT, run: Run, n: int = N_ITEMS) -> dict[str, Any]:
     return {"loss": round(evaluate(model, fresh, 100), 4), "right": found}
 
 
+def measure_variants(model: GPT, run: Run) -> dict[str, dict[str, str]]:
+    """Let a model answer N_CURVE items of every variant of a task."""
+    tokenizer = tokenizer_of(run.world)
+    found: dict[str, dict[str, str]] = {task: {} for task in VARIANTS}
+    for task, variants in VARIANTS.items():
+        for variant in variants:
+            asked = variant_items(task, variant, ITEM_SEED, N_CURVE, world_of(run))
+            found[task][variant] = right(answers(model, tokenizer, task, asked), asked)
+    return found
+
+
 def write_down(run: Run) -> dict[str, Any]:
-    """Measure a finished run, and twelve times along the way; write it into its file."""
+    """Measure a finished run, its variants, and twelve times along the way; write its file."""
     folder = FOLDER / "runs" / str(run)
     log, last = read_log(folder), folder / f"{run.steps:06}.safetensors"
     every = run.steps // 12 // EVERY * EVERY or EVERY
@@ -254,6 +266,7 @@ def write_down(run: Run) -> dict[str, Any]:
         "commit": commit(),
         "sha256": sha256(last),
         **measure(load_model(last), run),
+        "variants": measure_variants(load_model(last), run),
         "curve": [
             row | measure(load_model(folder / f"{row['step']:06}.safetensors"), run, N_CURVE)
             for row in log

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from miniweb.checks import Leak
 from miniweb.lexicon import Verb
-from miniweb.longtail import MINDS, MODALS, SCALES, LongTail
+from miniweb.longtail import MINDS, MODALS, NEAR, SCALES, LongTail
 from miniweb.tasks import Item
 from miniweb.world import is_held_out
 
@@ -146,7 +146,7 @@ class Search:
         if kind != "comparison":
             return is_held_out(kind, *words)
         scale, a, b = words
-        return abs(getattr(self.things[a], scale) - getattr(self.things[b], scale)) > 1
+        return abs(getattr(self.things[a], scale) - getattr(self.things[b], scale)) > NEAR
 
 
 def find_leaks(texts: Iterable[str], world: LongTail) -> list[Leak]:

@@ -1,9 +1,10 @@
 """A web in miniature with a long tail: what is told often, and what is told once.
 
 Things, verbs, places, people and cities are drawn by Zipf's law: rank r, from 0, has the weight
-1/(r + 3). As in `miniweb.grammar` one text has one derivation, so that the log-probability of a
-page is exact, and some combinations never occur. Owners change, so that a story has to be followed;
-Korean verbs follow from what is done to which thing; and a remark says what the point of a post is.
+1/(r + 3)^1.25. As in `miniweb.grammar` one text has one derivation, so that the log-probability of
+a page is exact, and some combinations never occur. Owners change, so that a story has to be
+followed; Korean verbs follow from what is done to which thing; and a remark says what the point of
+a post is.
 """
 
 import operator
@@ -24,17 +25,18 @@ from miniweb.world import Person, Word, is_held_out
 T = TypeVar("T")
 
 GENRES = {  # the shares of the pages
-    "story": 20,
-    "reading": 20,
-    "post": 16,
-    "comparison": 12,
-    "bilingual": 18,
+    "story": 7,
+    "reading": 30,
+    "post": 14,
+    "comparison": 10,
+    "bilingual": 22,
     "encyclopedia": 9,
-    "question": 5,
+    "question": 8,
 }
 
 N_PEOPLE = Table((1, 2, 3, 4), (2, 4, 2, 1))
 OWNERS = Table(("{who} had {a_thing}.", "The {thing} was {who}'s."), (3, 1))
+N_HAPPENINGS = {n: Table(range(1, n + 3)) for n in range(1, 5)}
 HAPPENINGS = {"use": 5, "go": 2, "replace": 3, "meddle": 5, "swap": 3}  # the last two need others
 OWNER_QUESTIONS = {
     "what": "What does {who} have?",
@@ -44,9 +46,9 @@ OWNER_QUESTIONS = {
 
 SCALES = {  # a scale of things: more of it, less of it, and the plain word
     "size": ("larger", "smaller", "large"),
-    "weight": ("heavier", "lighter", "heavy"),
     "price": ("more expensive", "cheaper", "expensive"),
 }
+NEAR = 4  # levels: pages compare things that are no further apart, and tests ask for the others
 COMPARISONS = Table(("more", "not as"), (1, 1))
 
 EVENTS = Table(("I {deed}.", "At the {place} I {did} {thing}."), (3, 1))
@@ -133,7 +135,9 @@ def zipf(values: Sequence[T], kept: Callable[[T], bool] = lambda value: True) ->
     Raises ValueError if none is kept.
     """
     ranks = [rank for rank, value in enumerate(values) if kept(value)]
-    return Table([values[rank] for rank in ranks], [round(3e6 / (rank + 3)) for rank in ranks])
+    return Table(
+        [values[rank] for rank in ranks], [round(1e7 / (rank + 3) ** 1.25) for rank in ranks]
+    )
 
 
 @dataclass(frozen=True)
@@ -281,8 +285,8 @@ class Grammar:
         return [a for a in words if self.allowed("phrase", a.english, thing.english)]
 
     def _rivals(self, scale: str, level: int) -> Table[Thing]:
-        """Return the things that lie next above and next below a level."""
-        return zipf(self.world.lexicon.things, lambda t: abs(getattr(t, scale) - level) == 1)
+        """Return the things that lie a little above and below a level."""
+        return zipf(self.world.lexicon.things, lambda t: 0 < abs(getattr(t, scale) - level) <= NEAR)
 
     def _scenes(self, verb: Verb, thing: Thing) -> Table[Word]:
         """Return where a page may say that something was done."""
@@ -306,7 +310,7 @@ class Grammar:
         """Write a story, then questions about it."""
         scene = self.scene(draw)
         every = scene.questions()
-        asked = draw.distinct(every, draw(UP_TO[min(3, len(every))]))
+        asked = draw.distinct(every, draw(UP_TO[min(5, len(every))]))
         return "\n".join([str(scene), *(f"Q: {q}\nA: {a}" for q, a in asked)])
 
     def scene(self, draw: Draw, n: int | None = None) -> Scene:
@@ -320,7 +324,7 @@ class Grammar:
             form = draw(OWNERS)
             a_thing = with_article(thing.english)
             scene.told.append(form.format(who=names[person], thing=thing.english, a_thing=a_thing))
-        for _ in range(draw(UP_TO[min(n + 2, 6)])):
+        for _ in range(draw(N_HAPPENINGS[n])):
             self.go_on(draw, scene)
         return scene
 
@@ -367,7 +371,7 @@ class Grammar:
     # What is more
 
     def comparison(self, draw: Draw) -> str:
-        """Compare things that are next to each other on a scale, in statements or questions."""
+        """Compare things that are near each other on a scale, in statements or questions."""
         asked = draw(YES_OR_NO)
         write = self.asked_comparison if asked else self.told_comparison
         return ("\n" if asked else " ").join([write(draw) for _ in range(draw(UP_TO[3]))])
@@ -385,7 +389,7 @@ class Grammar:
         return "\nA: ".join(ask_which(scale, draw(YES_OR_NO), a, b))
 
     def neighbours(self, draw: Draw) -> tuple[str, Thing, Thing]:
-        """Choose a scale and two things that are next to each other on it."""
+        """Choose a scale and two things that are near each other on it."""
         scale, thing = draw(Table(SCALES)), draw(self.things)
         return scale, thing, draw(self.rivals(scale, getattr(thing, scale)))
 
