@@ -469,7 +469,7 @@ def test_a_small_model_learns_to_turn_sentences_round():
     data, optimizer = SentencePairs(ids[20:], end, n - 1, 32), new_optimizer(model)
     losses = [
         float(train_step(model, optimizer, data.batch(step), noam_rate(step, 48, 100)))
-        for step in range(350)
+        for step in range(700)
     ]
     assert losses[-1] < losses[0] / 3
     out = translate(model, tokenizer, [a for a, _ in pairs[:20]])
