@@ -291,10 +291,13 @@ def test_a_full_disk_leaves_what_was_there(desk, monkeypatch):
 def test_one_collects_at_a_time_and_nobody_else_puts_things_in_place(desk):
     waiting = desk / "grading" / "submitted" / "jdoe" / f".new-{CHAPTER}" / FILE
     fill(desk, {str(waiting.relative_to(desk)): "x"})
-    with classroom.desk() as ours:
+    with classroom.held(classroom.desk()) as ours:
         assert ours and classroom.submitted(CHAPTER) == [] and waiting.exists()
     assert classroom.submitted(CHAPTER) == ["jdoe"] and not waiting.exists()
-    with classroom.desk(), pytest.raises(ValueError, match="another `course collect` is at work"):
+    with (
+        classroom.held(classroom.desk()),
+        pytest.raises(ValueError, match="another `course collect` is at work"),
+    ):
         collect.collect("4", desk / "in")
 
 

@@ -343,7 +343,7 @@ def assignment(name: str) -> tuple[str, str]:
 def submitted(chapter: str) -> list[str]:
     """Return the students who have handed something in."""
     if class_folder().is_dir():
-        with desk() as ours:
+        with held(desk()) as ours:
             if ours:
                 settle_all(chapter)
     folders = (class_folder() / "submitted").glob(f"*/{chapter}")
@@ -351,15 +351,21 @@ def submitted(chapter: str) -> list[str]:
 
 
 @contextmanager
-def desk() -> Iterator[bool]:
-    """Hold the desk, at which one collects at a time; yield whether it was free."""
-    with (class_folder() / ".desk.lock").open("a") as file:
+def held(lock: Path) -> Iterator[bool]:
+    """Hold a lock, which a killed process loses; yield whether it was free."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             yield False
             return
         yield True
+
+
+def desk() -> Path:
+    """Return the lock of the desk, at which one collects at a time."""
+    return class_folder() / ".desk.lock"
 
 
 def settle_all(chapter: str) -> None:

@@ -29,6 +29,7 @@ from course.classroom import (
     assignment,
     class_folder,
     desk,
+    held,
     refuse,
     roster,
     settle,
@@ -313,7 +314,7 @@ def collect(chapter: str, source: Path) -> tuple[list[str], list[str]]:
     if not source.exists():
         raise FileNotFoundError(f"there is no {source}: name a folder or a zip archive")
     problems, people = list[str](), roster()
-    with desk() as ours:
+    with held(desk()) as ours:
         if not ours:
             raise ValueError("another `course collect` is at work in this class")
         settle_all(chapter)

@@ -7,7 +7,6 @@ nothing is graded twice unless it is asked for or a student has handed in someth
 
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -18,8 +17,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from course.classroom import (
     configure,
     course_directory,
     gradebook,
+    held,
     overlay,
     quiet_log,
     refusal,
@@ -284,20 +284,6 @@ def marks(chapter: str, name: str, student: str) -> tuple[float, float, set[str]
 # --- A class ---------------------------------------------------------------------------------
 
 
-@contextmanager
-def claimed(chapter: str, student: str) -> Iterator[bool]:
-    """Hold a student's lock, so that no two runs grade the same one; yield whether it is ours."""
-    path = class_folder() / "status" / chapter / f".{student}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
-
-
 def start(work: Callable[[], object], log: Path, scratch: Path) -> Any:
     """Do work about a student in a forked process.
 
@@ -338,7 +324,8 @@ def child(work: Callable[[], object], log: Path, scratch: Path) -> None:
 
 def graded(chapter: str, name: str, student: str, ours: Log) -> None:
     """Grade one submission and write down its result, unless another run is at it."""
-    with claimed(chapter, student) as mine:
+    lock = status_path(chapter, student).with_name(f".{student}.lock")
+    with held(lock) as mine:
         if mine:
             result = grade_one(chapter, name, student, ours)
             if result.status != GRADED:

@@ -122,7 +122,7 @@ def question(source: Source, start: int, end: int) -> Pair | None:
 
 
 def choice(source: Source, least: int, most: int) -> Pair | None:
-    """Ask which of two things is more, and which is less; pages compare neighbours only."""
+    """Ask which of two things is more, and which is less; pages compare things that are near."""
     scale = source.draw(Table(SCALES))
     a, b = source.draw.several(source.seen.things, 2)
     if not least <= abs(getattr(a, scale) - getattr(b, scale)) <= most:

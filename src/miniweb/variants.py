@@ -69,9 +69,7 @@ VARIANTS: dict[str, dict[str, tuple[bool, Put]]] = {  # are the combinations see
         "Question:": (False, lambda p, g, d: p.replace("Q:", "Question:").replace("A:", "Answer:")),
         **{f"{n} examples": (False, examples("question", n)) for n in (1, 2, 4)},
     },
-    "choice": {
-        **{f"{n} examples": (False, examples("choice", n)) for n in (1, 2, 4)},
-    },
+    "choice": {f"{n} examples": (False, examples("choice", n)) for n in (1, 2, 4)},
 }
 
 
