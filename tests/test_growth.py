@@ -36,16 +36,26 @@ def test_the_plan_has_every_size_three_seeds_and_the_controls():
         assert abs(cost - 1) < 0.05 and any((r.size, r.steps) == (small, steps) for r in longer)
 
 
-def test_a_wider_model_learns_at_a_lower_peak_and_nothing_else_changes():
+def test_a_wider_and_deeper_model_learns_at_a_lower_peak_and_nothing_else_changes():
     configs = {size: Run(size, 0).config for size in growth.SIZES}
     peaks = [config.learning_rate for config in configs.values()]
     assert peaks == sorted(peaks, reverse=True)
     for size, config in configs.items():
-        width = growth.SIZES[size][1]
-        assert config.learning_rate == pytest.approx(3e-3 * (128 / width) ** 0.5)
+        layers, width, _ = growth.SIZES[size]
+        assert config.learning_rate == pytest.approx(0.068 / (layers * width) ** 0.5)
         assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
         assert (config.n_steps, config.save_every) == (growth.N_STEPS, growth.EVERY)
         assert (config.betas, config.weight_decay) == ((0.9, 0.95), 0.1)
+
+
+@pytest.mark.parametrize("size", growth.SIZES)
+def test_a_model_starts_with_positions_that_tell_each_distance_alike_everywhere(size):
+    model = growth.new_model(size, 0)
+    places, tokens = model.wpe.weight.detach(), model.wte.weight.detach()
+    assert float(places.std()) == pytest.approx(2 * float(tokens.std()), rel=0.03)
+    for distance in (1, 2, 7):
+        apart = (places[distance:] - places[:-distance]).norm(dim=1)
+        torch.testing.assert_close(apart, apart[:1].expand_as(apart), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["0.3M-0", "0.3M-1-36000"])

@@ -13,7 +13,7 @@ from miniweb.lexicon import N_LEVELS, PARTICLES, Lexicon, invented_lexicon, real
 
 REAL = real_lexicon()
 BOTH = pytest.mark.parametrize("lexicon", [REAL, invented_lexicon(0)], ids=["real", "invented"])
-SCALES = ("size", "weight", "price")
+SCALES = ("size", "price")
 
 
 def nouns(lexicon: Lexicon) -> list[str]:
@@ -70,12 +70,11 @@ def test_levels_and_large_classes_lie_in_every_third_of_the_ranks() -> None:
         assert {tag for tag, n in tags.items() if n >= 6} <= here
 
 
-def test_the_three_orders_differ() -> None:
-    for a, b in (("size", "weight"), ("weight", "price"), ("price", "size")):
-        apart = [abs(getattr(t, a) - getattr(t, b)) for t in REAL.things]
-        assert sum(d >= 3 for d in apart) > len(apart) / 6
+def test_the_two_orders_differ() -> None:
+    apart = [abs(t.size - t.price) for t in REAL.things]
+    assert sum(d >= 3 for d in apart) > len(apart) / 6
     ring = next(t for t in REAL.things if t.english == "ring")
-    assert ring.size == ring.weight == 1 and ring.price > 9
+    assert ring.size == 1 and ring.price > 9
 
 
 @BOTH
@@ -144,7 +143,7 @@ def test_every_counter_is_used() -> None:
 def shape(lexicon: Lexicon) -> object:
     """Return what an invented lexicon shares with the real one."""
     classes = Counter((thing.counter, thing.tags) for thing in lexicon.things)
-    scales = Counter((thing.size, thing.weight, thing.price) for thing in lexicon.things)
+    scales = Counter((thing.size, thing.price) for thing in lexicon.things)
     shared = Counter(r.korean for verb in lexicon.verbs for r in verb.readings)
     return (
         classes,

@@ -36,8 +36,8 @@ from miniweb.world import Person, Word, is_held_out
 
 # Of the first documents of seed 0 that make a megabyte: another value is another corpus.
 FIRST_MEGABYTE = {
-    "invented": "041dc22fe55a4f952ae85be7e778e54576bbbcc088b334febe5499b136e39ab4",
-    "real": "7ce7b59d1ad072dff96db1ff233c32db98f7118f653d42fa7abe02a61a55a46d",
+    "invented": "4b08ae36beb9011b930ddaf1e86cea7702fd54796bb476973f27e06c2051b7a0",
+    "real": "a36a235c12f5b43a01b9f395bb4b3349dbb4e1d4215bdec405875132774bf681",
 }
 WORLDS = {"invented": invented_world, "real": lambda seed: real_world()}
 BOTH = pytest.mark.parametrize("name", WORLDS)
@@ -133,8 +133,8 @@ class Counting:
         }
         self.cities = by_rank(self.facts)
         self.asked = by_rank(self.facts, lambda c: self.allowed("question", c))
-        self.uses = cache(lambda t: self.by_past(t, lambda v: v.keeps))
-        self.done = cache(lambda t: self.by_past(t, lambda v: True))
+        self.uses = cache(lambda t: self.by_past(t, lambda v: v.keeps and self.said(v, t)))
+        self.done = cache(lambda t: self.by_past(t, lambda v: self.said(v, t)))
         self.deeds = cache(lambda t: self.by_past(t, lambda v: self.allowed("deed", v.base, t)))
         self.described = cache(
             lambda t: by_rank(self.adjectives, lambda a: self.allowed("phrase", a, t))
@@ -161,6 +161,11 @@ class Counting:
 
     def may(self, who, thing):
         return self.allowed("owner", who, thing)
+
+    def said(self, verb, thing):
+        """In English too, no page says of some things what is done to some and leaves them."""
+        of_all = verb.readings[-1].tag == "any"
+        return of_all or not verb.keeps or not is_held_out("deed", verb.base, thing)
 
     def by_past(self, thing, kept):
         verbs = [v.past for v in self.verbs_of[thing] if kept(v)]
@@ -529,10 +534,10 @@ def derivations(write):
 def tiny_world():
     lexicon = Lexicon(
         things=(
-            Thing("hat", "hats", "모자", "개", 1, 2, 3, ("head",)),
-            Thing("boot", "pairs of boots", "부츠", "켤레", 2, 3, 2, ("foot",)),
-            Thing("book", "books", "책", "권", 3, 2, 1, ()),
-            Thing("light bulb", "light bulbs", "전구", "개", 2, 1, 2, ()),
+            Thing("hat", "hats", "모자", "개", 1, 3, ("head",)),
+            Thing("boot", "pairs of boots", "부츠", "켤레", 2, 2, ("foot",)),
+            Thing("book", "books", "책", "권", 3, 1, ()),
+            Thing("light bulb", "light bulbs", "전구", "개", 2, 2, ()),
         ),
         verbs=(
             Verb("see", "saw", True, (Reading("any", "봤어요", "봤고"),)),
@@ -731,6 +736,7 @@ def held(kind, *columns):
 
 REAL = real_lexicon()
 THINGS = [thing.english for thing in REAL.things]
+THING = {thing.english: thing for thing in REAL.things}
 VERBS = {verb.base: verb for verb in REAL.verbs}
 PLANTED = {
     "deed": (
@@ -774,6 +780,22 @@ PLANTED = {
 }  # fmt: skip
 
 
+def test_the_search_finds_in_english_too_what_tells_of_which_kind_a_thing_is():
+    of_all = {base for base, verb in VERBS.items() if verb.readings[-1].tag == "any"}
+    planted = [
+        (base, thing, f"Tom {verb.past} Anna's {thing}.")
+        for base, verb in VERBS.items() if verb.keeps and base not in of_all
+        for thing in THINGS if verb.reading(THING[thing])
+    ]  # fmt: skip
+    found = find_leaks((text for *_, text in planted), real_world())
+    wanted = [(words, text) for *words, text in planted if is_held_out("deed", *words)]
+    assert [(list(leak.words), leak.text) for leak in found] == wanted and len(wanted) > 100
+    assert (
+        find_leaks([f"Tom {VERBS[base].past} a {THINGS[0]}." for base in of_all], real_world())
+        == []
+    )
+
+
 @pytest.mark.parametrize("kind", PLANTED)
 def test_the_search_finds_what_is_planted(kind):
     combinations, templates = PLANTED[kind]
@@ -810,7 +832,10 @@ def test_the_search_lets_pass_what_is_not_said():
     """The near misses: who only saw it, a counter that is also a noun, what stands apart."""
     who, thing = next(held("owner", ["Tom Kim"], THINGS))
     other = next(f"Anna {s}" for s in REAL.surnames if not is_held_out("owner", f"Anna {s}", thing))
-    verb, drunk = next(held("deed", VERBS, ["dog"]))
+    passing = [
+        base for base, v in VERBS.items() if not v.keeps and not is_held_out("deed", base, "ball")
+    ]
+    verb, drunk = next(held("deed", passing, ["dog"]))
     for text in (
         f"{who} saw {other}'s {thing}.",
         f"{who} slept. The {thing} was {other}'s.",

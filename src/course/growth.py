@@ -2,7 +2,7 @@
 
 Each run has a folder in `models/runs/` that is not committed, and when it has ended a file in
 `models/results/` that is. All sizes of a seed see the same pages, by one schedule whose peak
-follows from the width.
+follows from layers and width.
 """
 
 import json
@@ -26,6 +26,7 @@ from gpt2.decoder import GPT, GPTConfig, count_parameters
 from gpt2.prompting import complete
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import CHECKPOINT, TrainingConfig, evaluate, load_model, read_checkpoint, train
+from gpt2.transformer import sinusoids
 from miniweb.leaks import find_leaks
 from miniweb.longtail import LongTail, documents, invented_world, real_world
 from miniweb.tasks import TASKS, Item, test_items
@@ -62,8 +63,9 @@ class Run:
 
     @property
     def config(self) -> TrainingConfig:
-        """The one schedule: the peak falls with the root of the width, from 0.003 at 128."""
-        peak = 3e-3 * sqrt(128 / SIZES[self.size][1])
+        """The one schedule: its peak falls with the root of layers times width."""
+        n_layer, n_embd, _ = SIZES[self.size]
+        peak = 0.068 / sqrt(n_layer * n_embd)  # 0.0031 for 1M
         return TrainingConfig(
             n_steps=self.steps, learning_rate=peak, min_learning_rate=peak / 10, save_every=EVERY
         )
@@ -127,11 +129,19 @@ def tokenizer_of(world: int) -> Tokenizer:
 
 
 def new_model(size: str, seed: int) -> GPT:
-    """Build a model, with matrices as widely spread as 0.02 is for a width of 768."""
+    """Build a model whose matrices are as widely spread as 0.02 is for a width of 768.
+
+    Its positions are learned like GPT-2's, but start as the sinusoids of 2017, twice as widely
+    spread as the tokens: from random ones "the token before" has to be learned anew at each place,
+    and until it is nothing can be looked up.
+    """
     n_layer, n_embd, n_head = SIZES[size]
     torch.manual_seed(seed)
     model = GPT(GPTConfig(N_MERGES + 257, N_CTX, n_embd, n_head, n_layer))
+    waves = sinusoids(N_CTX, n_embd)
+    waves -= waves.mean(dim=0)
     with torch.no_grad():
+        model.wpe.weight.copy_(waves * 0.04 / waves.std())
         for p in model.parameters():
             if p.ndim == 2:
                 p.mul_(sqrt(768 / n_embd))

@@ -48,6 +48,9 @@ class Search:
             self.add("verb", v.base, v.past, *({v.base} - self.things.keys()))
             for form in dict.fromkeys(form for reading in v.readings for form in reading[1:]):
                 self.verbs[form].append(v)
+        self.telling = {
+            v.base for v in words.verbs if v.keeps and "any" not in [r.tag for r in v.readings]
+        }
         for form in self.verbs:
             self.add("korean", form, form)
         for number, counter in product(words.numbers, words.counters):  # 개 is a dog, 두 개 is two
@@ -101,6 +104,9 @@ class Search:
             things = marks["thing"]
             if beside_korean:
                 yield from self.korean(marks)
+            for verb, thing in product(marks["verb"], things):
+                if verb.meaning in self.telling and verb.clause == thing.clause:
+                    yield "deed", (verb.meaning, thing.meaning)
             for verb, thing, place in product(marks["verb"], things, marks["place"]):
                 if verb.clause == thing.clause == place.clause:
                     yield "post", (verb.meaning, thing.meaning, place.meaning)
@@ -156,7 +162,8 @@ def find_leaks(texts: Iterable[str], world: LongTail) -> list[Leak]:
 
     - `deed` (verb, thing) and `phrase` (adjective, thing): in a text with Korean, one clause with
       both, or one next to the other, in either language. A Korean verb may be several English ones
-      (먹었어요 is *ate* and *had*): it leaks if all that it can be of the thing are held out;
+      (먹었어요 is *ate* and *had*): it leaks if all that it can be of the thing are held out. In
+      any text, if the verb tells of which kind the thing is and leaves it where it is;
     - `post` (verb, thing, place): one clause of any text with the three in English;
     - `question` (city): the name before a question mark;
     - `remark` (modal, mind): one sentence with both;

@@ -2,8 +2,8 @@
 
 The tables of `real_lexicon` are real words, the commonest first (about: each class and each level
 of a scale has things of all ranks). A level is a twelfth of the things, by an estimate of their
-size in centimeters, weight in grams and price in dollars. English says *put on* of a coat, a shoe
-and a hat, Korean 입다, 신다 and 쓰다: a verb's Korean follows from a tag of the thing.
+size in centimeters and price in dollars. English says *put on* of a coat, a shoe and a hat, Korean
+입다, 신다 and 쓰다: a verb's Korean follows from a tag of the thing.
 `invented_lexicon` has the same shape and none of the words: settings are tuned on it, so that
 nobody looks at the published world before it is measured.
 """
@@ -29,7 +29,7 @@ PARTICLES = ("은", "는", "이", "가", "을", "를", "에", "에서", "와", "
 
 
 class Thing(NamedTuple):
-    """A countable thing: its words, its place on three scales (1 to 12), and its classes.
+    """A countable thing: its words, its place on two scales (1 to 12), and its classes.
 
     `plural` is what follows a number: "books", "pairs of boots". `counter` follows a number in
     Korean. `tags` say what can be done with the thing, and in which Korean words.
@@ -40,7 +40,6 @@ class Thing(NamedTuple):
     korean: str
     counter: str
     size: int
-    weight: int
     price: int
     tags: tuple[str, ...]
 
@@ -109,7 +108,7 @@ class Lexicon:
         for thing in self.things:
             if unknown := set(thing.tags) - asked:
                 raise ValueError(f"{thing.english!r} has tags that no verb has: {sorted(unknown)}")
-            if not {thing.size, thing.weight, thing.price} <= set(range(1, N_LEVELS + 1)):
+            if not {thing.size, thing.price} <= set(range(1, N_LEVELS + 1)):
                 raise ValueError(f"{thing.english!r} has a level that is not from 1 to {N_LEVELS}")
             if thing.counter not in self.counters:
                 raise ValueError(f"{thing.english!r} has an unknown counter, {thing.counter!r}")
@@ -161,10 +160,10 @@ def _add_s(word: str) -> str:
 
 
 def _thing(row: Sequence[str]) -> Thing:
-    english, irregular, korean, counter, size, weight, price, tags = row
+    english, irregular, korean, counter, size, price, tags = row
     plural = _plural(english, counter, irregular)
-    levels = int(size), int(weight), int(price)
-    return Thing(english, plural, korean, counter, *levels, tuple(tags.split(",") if tags else ()))
+    classes = tuple(tags.split(",") if tags else ())
+    return Thing(english, plural, korean, counter, int(size), int(price), classes)
 
 
 @cache
@@ -264,7 +263,6 @@ def invented_lexicon(seed: int) -> Lexicon:
             counter=kind.counter,
             tags=kind.tags,
             size=scale.size,
-            weight=scale.weight,
             price=scale.price,
         )
         for words, kind, scale in zip(*(dealt(real.things) for _ in range(3)), strict=True)

@@ -255,15 +255,11 @@ class Grammar:
         # What follows from what was chosen before, made when it is first needed.
         self.deeds = cache(lambda thing: zipf(words.verbs, self.deeds_of(thing).__contains__))
         self.described = cache(lambda t: zipf(words.adjectives, self.adjectives_of(t).__contains__))
-        self.done = cache(lambda thing: zipf(words.verbs, words.verbs_of(thing).__contains__))
-        self.uses = cache(lambda t: zipf(words.verbs, lambda v: v.keeps and v in words.verbs_of(t)))
+        self.done = cache(lambda thing: zipf(words.verbs, lambda v: self.may_say(v, thing)))
+        self.uses = cache(lambda t: zipf(words.verbs, lambda v: v.keeps and self.may_say(v, t)))
         self.rivals = cache(self._rivals)
         self.scenes = cache(self._scenes)
-        self.surnames = cache(
-            lambda person, thing: Table(
-                [s for s in words.surnames if self.may_have(f"{person.name} {s}", thing)]
-            )
-        )
+        self.surnames = cache(self._surnames)
         self.owned = cache(lambda who: zipf(words.things, lambda t: self.may_have(who, t)))
 
     def allowed(self, kind: str, *words: str) -> bool:
@@ -273,6 +269,13 @@ class Grammar:
     def may_have(self, who: str, thing: Thing) -> bool:
         """Say whether somebody, by first and last name, may own a thing."""
         return self.allowed("owner", who, thing.english)
+
+    def may_say(self, verb: Verb, thing: Thing) -> bool:
+        """Say whether pages may tell of a deed in English: held out if it `is_telling`."""
+        reading = verb.reading(thing)
+        return reading is not None and not (
+            is_telling(verb) and is_held_out("deed", verb.base, thing.english)
+        )
 
     def deeds_of(self, thing: Thing) -> list[Verb]:
         """List what may be done to a thing beside Korean."""
@@ -287,6 +290,12 @@ class Grammar:
     def _rivals(self, scale: str, level: int) -> Table[Thing]:
         """Return the things that lie a little above and below a level."""
         return zipf(self.world.lexicon.things, lambda t: 0 < abs(getattr(t, scale) - level) <= NEAR)
+
+    def _surnames(self, person: Person, thing: Thing) -> Table[str] | None:
+        """Return by which last names a person may own a thing: by none, for a few held out."""
+        surnames = self.world.lexicon.surnames
+        kept = [s for s in surnames if self.may_have(f"{person.name} {s}", thing)]
+        return Table(kept) if kept else None
 
     def _scenes(self, verb: Verb, thing: Thing) -> Table[Word]:
         """Return where a page may say that something was done."""
@@ -318,7 +327,10 @@ class Grammar:
         n = n or draw(N_PEOPLE)
         people, things = draw.several(self.people, n), draw.several(self.things, n)
         owners = list(zip(people, things, strict=True))
-        names = {p: f"{p.name} {draw(self.surnames(p, t))}" for p, t in owners}
+        surnames = [self.surnames(person, thing) for person, thing in owners]
+        if None in surnames:  # never in a page
+            return self.scene(draw, n)
+        names = {p: f"{p.name} {draw(s)}" for p, s in zip(people, surnames, strict=True) if s}
         scene = Scene(names, dict(owners), things=things)
         for person, thing in owners:
             form = draw(OWNERS)
@@ -461,6 +473,11 @@ class Grammar:
         """Ask and answer a question about each of one to three cities."""
         cities = draw.several(self.asked, draw(UP_TO[3]))
         return "\n".join(["\nA: ".join(ask_city(c, draw(Table(facts_of(c))))) for c in cities])
+
+
+def is_telling(verb: Verb) -> bool:
+    """Say whether a deed leaves a thing where it is and tells of which kind it is (*wore*)."""
+    return verb.keeps and all(reading.tag != "any" for reading in verb.readings)
 
 
 def facts_of(city: City) -> dict[str, str]:

@@ -24,6 +24,7 @@ from miniweb.longtail import (
     ask_which,
     facts_of,
     grammar_of,
+    is_telling,
     post,
     sentence,
     zipf,
@@ -136,20 +137,28 @@ def choice(source: Source, least: int, most: int) -> Pair | None:
 
 
 def cloze(source: Source, n_people: int) -> Pair | None:
-    """Leave out the last word of a story, which names what somebody has by now."""
-    scene = source.held.scene(source.draw, n_people)
+    """Leave out the last word of a story: the one thing there of which the verb can be said.
+
+    No page says it of that thing (nobody *wore* a *hat*), so that it has to be told by its kind.
+    """
+    scene = source.seen.scene(source.draw, n_people)
     two = two_people(source, scene, "what")
-    verbs = source.held.world.lexicon.verbs  # one that may be said of all things gives no hint
-    deed = source.draw(zipf(verbs, lambda v: v.keeps and all(map(v.reading, scene.things))))
     things = tuple(thing.english for thing in scene.things)
     items = []
     for person in two or ():
-        others = [other for other in scene.names if other != person]
-        done = f"{deed.past} {scene.names[person]}'s"
-        if done in str(scene):  # what it was done to then would only have to be repeated
+        mine = scene.has[person]
+        others = [thing for thing in scene.things if thing != mine]
+        fitting = [
+            verb
+            for verb in source.held.world.lexicon.verbs_of(mine)
+            if is_telling(verb)
+            and source.held.allowed("deed", verb.base, mine.english)
+            and not any(map(verb.reading, others))
+        ]
+        if not fitting:
             return None
-        cue = f"{scene.names[source.draw(Table(others))]} {done}"
-        items.append(Item(f"{scene} {cue}", scene.has[person].english, things))
+        deed = source.draw(zipf(source.held.world.lexicon.verbs, fitting.__contains__))
+        items.append(Item(f"{scene} {scene.names[person]} {deed.past} the", mine.english, things))
     return (items[0], items[1]) if two else None
 
 
