@@ -21,7 +21,7 @@ IGNORE = -100  # a target that no loss counts; PyTorch's own default
 _MARK = re.compile(r"<\|(?:end|start)oftext\|>[\r\n]*")
 
 
-def find_files(path: Path) -> list[Path]:
+def _find_files(path: Path) -> list[Path]:
     """List the file, or all files below a folder but the hidden ones, in order.
 
     Links are followed; folders that `train` and `tokenize` made are left out. Raises
@@ -96,11 +96,11 @@ def document_chunks(
 
     A file is one document, or several with lines `<|endoftext|>` between them; with
     split_at_marks each `<|endoftext|>` or `<|startoftext|>` is a border, wherever it
-    stands. Raises ValueError if there is no text at all, and what `find_files` and
-    `read_lines` raise.
+    stands. Raises FileNotFoundError if there is no such path, ValueError if it holds no
+    text, and what `read_lines` raises.
     """
     empty = True
-    for file in find_files(Path(path)):
+    for file in _find_files(Path(path)):
         parts = _part_lines(read_lines(file), split_at_marks)
         for is_text, chunks in groupby(parts, key=bool):
             if is_text and (document := _unless_blank(chunks)):
