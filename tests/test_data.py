@@ -449,7 +449,7 @@ def test_links_are_followed_once(tmp_path):
     (elsewhere / "up").symlink_to(texts, target_is_directory=True)  # a circle
     assert list(read_documents(texts)) == ["a", "b"]
     (texts / "gone.txt").symlink_to(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"gone.txt is no file \(a link to nothing\?\): remove"):
+    with pytest.raises(ValueError, match=r"gone.txt is not a file \(a broken link\?\): remove"):
         _find_files(texts)
 
 

@@ -745,7 +745,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
     (tmp_path / "vocab.bpe").write_text("#version: 0.2\nh e\n")
     (tmp_path / "encoder.json").write_text("[1, 2")
-    with pytest.raises(ValueError, match=r"encoder\.json.*no tokenizer like GPT-2's.*not JSON"):
+    with pytest.raises(ValueError, match=r"encoder\.json.*not a tokenizer like GPT-2's.*not JSON"):
         Tokenizer.load(tmp_path)
     (tmp_path / "encoder.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match=r"encoder\.json does not map tokens to ids"):
@@ -780,7 +780,7 @@ def test_a_tokenizer_json_of_another_kind_is_refused(
 ) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(json.loads(library.to_str()) | change))
-    with pytest.raises(ValueError, match=rf"tokenizer\.json: no tokenizer like .*{reason}"):
+    with pytest.raises(ValueError, match=rf"tokenizer\.json: not a tokenizer like .*{reason}"):
         Tokenizer.load(path)
 
 
@@ -933,7 +933,7 @@ def test_names_in_files_are_those_of_bytes(gpt2: Tokenizer, tmp_path: Path) -> N
     assert to_published(b" the\n") == "ĠtheĊ"
     gpt2.save(tmp_path)
     (tmp_path / "encoder.json").write_text('{"한": 0}')
-    with pytest.raises(ValueError, match=r"'한' in a token is no byte's name"):
+    with pytest.raises(ValueError, match=r"'한' in a token is not the name of a byte"):
         Tokenizer.load(tmp_path)
 
 

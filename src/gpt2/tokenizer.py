@@ -69,7 +69,7 @@ def merge_pair(word: list[Any], pair: tuple[Any, Any], new: Any) -> list[Any]:
 class LinkedTokens:
     """Tokens in places that know their neighbors, and the places of each pair of them.
 
-    None stands at both ends, between words, and where a merge has emptied a place.
+    None is at both ends, between words, and where a merge has emptied a place.
     """
 
     def __init__(self, tokens: list[Any]) -> None:
@@ -121,7 +121,7 @@ class PairCounts:
 
 
 def merge_everywhere(pairs: PairCounts, pair: tuple[int, int], new: int) -> None:
-    """Merge the pair in all words; count again what stands beside its places."""
+    """Merge the pair in all words; update the counts of the pairs beside it."""
     linked, count = pairs.linked, pairs.count
     made = set()
     for i in linked.merge(pair, new):
@@ -185,7 +185,7 @@ def merge_by_rank(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list
 
 
 def merge_linked(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list[bytes]:
-    """Give the tokens of `merge_by_rank`; each merge looks at its own places alone.
+    """Give the tokens of `merge_by_rank`; each merge looks only at its own places.
 
     n bytes take at most about n log n steps.
     """
@@ -242,7 +242,7 @@ def end_of_text_id(vocab: Mapping[bytes, int]) -> int:
 
 
 class PieceIds(dict[str, tuple[int, ...]]):
-    """The ids of any piece; those of short pieces are remembered, at most 65,536."""
+    """The ids of any piece; those of short pieces are cached, at most 65,536."""
 
     def __init__(
         self, ranks: Mapping[tuple[bytes, bytes], int], vocab: Mapping[bytes, int]
@@ -288,7 +288,7 @@ class Codec:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Join the bytes of all tokens, then decode; what is broken becomes U+FFFD."""
+        """Join the tokens' bytes, then decode; what is not UTF-8 becomes U+FFFD."""
         return b"".join(token_bytes(self.tokens, ids)).decode(errors="replace")
 
 
@@ -334,9 +334,7 @@ def stream_encode(
     held, looked = "", 0
     for chunk in chunks:
         held += chunk
-        if (
-            len(held) < looked + looked // 8
-        ):  # not at all of a long piece for each chunk
+        if len(held) < looked + looked // 8:  # look again once it has grown by 1/8
             continue
         *parts, held = split_special(held, allowed_special)
         for part in parts:
@@ -379,7 +377,7 @@ def _parse_tables(
     """
     to_byte, pairs = {char: b for b, char in bytes_to_unicode().items()}, list(pairs)
     if odd := set(chain.from_iterable(chain(ids, *pairs))) - set(to_byte):
-        raise ValueError(f"{min(odd)!r} in a token is no byte's name")
+        raise ValueError(f"{min(odd)!r} in a token is not the name of a byte")
     if odd_pairs := [pair for pair in pairs if len(pair) != 2]:
         raise ValueError(f"the merge {odd_pairs[0]!r:.60} does not have two parts")
     vocab = {bytes(to_byte[char] for char in token): i for token, i in ids.items()}
@@ -414,13 +412,15 @@ def _naming(*paths: Path) -> Iterator[None]:
         elif isinstance(error, KeyError):
             reason = f"it lacks {error}"
         names = " and ".join(map(str, paths))
-        raise ValueError(f"{names}: no tokenizer like GPT-2's; {reason:.300}") from None
+        raise ValueError(
+            f"{names}: not a tokenizer like GPT-2's; {reason:.300}"
+        ) from None
 
 
 def _read_published(
     encoder: Path, bpe: Path
 ) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
-    """Read GPT-2's two files. Raises ValueError that names them if they are no such."""
+    """Read GPT-2's two files. Raises ValueError that names them if they are not."""
     with _naming(encoder, bpe):
         version, *lines = bpe.read_text("utf-8-sig").rstrip("\n").split("\n")
         if not version.startswith("#version"):
