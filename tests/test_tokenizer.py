@@ -802,7 +802,7 @@ def test_a_file_that_is_no_tokenizer_gives_one_short_line(
     path.write_bytes(content)
     with pytest.raises(ValueError, match=reason) as raised:
         Tokenizer.load(path)
-    assert "2.0M.safetensors: no tokenizer" in str(raised.value)
+    assert "2.0M.safetensors: not a tokenizer" in str(raised.value)
     assert len(str(raised.value)) < 500 and "\n" not in str(raised.value)
 
 
