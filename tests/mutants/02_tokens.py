@@ -266,7 +266,7 @@ def spans__last_character_as_the_end(tokens):
     return [(start, end - 1) for start, end in spans__right__by_lead_bytes(tokens)]
 
 
-def spans__takes_every_fffd_for_rubble(tokens):
+def spans__takes_every_fffd_for_garbage(tokens):
     pairs, data = [], b""
     for token in tokens:
         before = data.decode(errors="replace")
