@@ -102,12 +102,13 @@ def reach_of_tests(path: Path, module: str) -> dict[str, set[str]]:
 def sentence_of(test: Callable[..., object]) -> str:
     """Return what a test holds: its docstring's first line, or its name in words."""
     text = (inspect.getdoc(test) or "").partition("\n")[0].rstrip(".")
-    return text or test.__name__.removeprefix("test_").replace("_", " ")
+    return text or re.sub(r"_s\b|_s(?=_)", "'s", test.__name__[5:]).replace("_", " ")
 
 
 def message_of(error: BaseException) -> str:
     """Return what an error says, on one line; of an assertion, also what it compared."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("+")][:2]  # "+ where": names of ours
     if not isinstance(error, AssertionError):
         lines = [f"{type(error).__name__}: {''.join(lines[:1])}".rstrip(": ")]
     return "; ".join(lines)[:WORDS]
@@ -182,15 +183,15 @@ def courses_own(module: str) -> ModuleType:
     return loaded
 
 
-def diagnosis(module: str, name: str, implementation: object) -> tuple[str, str]:
-    """Return an example that shows what is wrong, and what is said about it.
+def diagnosis(module: str, name: str, implementation: object) -> tuple[str, str] | None:
+    """Return an example that shows what is wrong, and what is said about it; None if none does.
 
     Said is the docstring of the usual mistake that does the same in all examples.
     """
     known = mistakes_of(COURSE[module].chapter.stem)
     examples: list[str] = known.EXAMPLES.get(name, []) if known else []
     if not known or not examples:
-        return "", ""
+        return None
     seen = [outcome(example, known, implementation) for example in examples]
     right = getattr(courses_own(module), name)
     shown = ""
@@ -199,8 +200,10 @@ def diagnosis(module: str, name: str, implementation: object) -> tuple[str, str]
             call = re.sub(r"\bf\b", name, example)
             shown = f"{call}\nis {short(is_)}\nnot {short(expected)}"
             break
+    if not shown:
+        return None
     plain = shown if example.startswith("f(") else ""  # what a helper makes of it says little
-    for wrong_name, wrong in vars(known).items() if shown else ():
+    for wrong_name, wrong in vars(known).items():
         is_known = wrong_name.startswith(f"{name}__")
         if is_known and [outcome(example, known, wrong) for example in examples] == seen:
             return plain, " ".join((wrong.__doc__ or "").split())
@@ -224,6 +227,7 @@ class Ladder:
         self.home = Path(job.folder) / job.package
         self.file = ROOT / "tests" / f"test_{job.module}.py"
         self.rungs: dict[str, str] = {}
+        self.reach: dict[str, set[str]] = {}
 
     def rung(self, reach: set[str]) -> str:
         """Return the last of the learner's definitions that a test reaches, or nothing."""
@@ -236,7 +240,8 @@ class Ladder:
         kept = []
         for item in items:
             name = getattr(item, "originalname", item.name)
-            self.rungs[item.nodeid] = self.rung(reach.get(name, set()))
+            self.reach[item.nodeid] = reach.get(name, set())
+            self.rungs[item.nodeid] = self.rung(self.reach[item.nodeid])
             if self.rungs[item.nodeid] and not item.get_closest_marker("soak"):
                 kept.append((len(reach[name]), item))
         order = self.job.mine
@@ -257,13 +262,16 @@ class Ladder:
 
     def note(self, item: pytest.Item, error: Exception) -> None:
         """Write down a failure, in words."""
-        rung, result = self.rungs[item.nodeid], self.result
-        result.rung, result.test = rung, item.nodeid
+        result = self.result
+        result.rung, result.test = self.rungs[item.nodeid], item.nodeid
         result.sentence = sentence_of(getattr(item, "obj", self.note))
         result.error, result.place = message_of(error), place_of(error, self.home)
-        implementation = getattr(sys.modules[f"gpt2.{self.job.module}"], rung)
-        with contextlib.suppress(Exception), limited():
-            result.example, result.hint = diagnosis(self.job.module, rung, implementation)
+        own = vars(sys.modules[f"gpt2.{self.job.module}"])
+        for name in [name for name in self.job.mine if name in self.reach[item.nodeid]]:
+            with contextlib.suppress(Exception), limited():
+                if found := diagnosis(self.job.module, name, own[name]):
+                    result.rung, (result.example, result.hint) = name, found
+                    return  # the first that is wrong by itself, tested here or not
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what passes."""

@@ -4,13 +4,14 @@ import ast
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, indent
 
 from course.chapters import ROOT, Chapter, find, written
 from course.ladder import Job, Result
@@ -166,7 +167,7 @@ def table(module: Module, left: list[str], result: Result) -> list[str]:
     return lines
 
 
-def failure(result: Result, job: Job, earlier: list[str]) -> list[str]:
+def failure(result: Result, job: Job, earlier: list[str], tree: ast.Module) -> list[str]:
     """Say what is wrong, where, and what it looks like."""
     lines = [f"{result.rung} does not hold this: {result.sentence}."]
     lines += [wrapped(result.error or "an assertion fails without words")]
@@ -178,13 +179,15 @@ def failure(result: Result, job: Job, earlier: list[str]) -> list[str]:
         lines += ["", "For example", *map(wrapped, result.example.splitlines())]
     if result.hint:
         lines += ["", wrapped(f"It behaves like this mistake: {result.hint}").strip()]
+    elif asks := ast.get_docstring(defined(tree)[result.rung]):  # type: ignore[arg-type]
+        lines += ["", "Its docstring asks:", indent(asks, "   ")]
     if earlier:
         names = ", ".join(earlier)
         again = Job(**asdict(job) | {"without": [*job.without, *earlier], "only": result.test})
         if not climb_elsewhere(again).test:
             lines += [wrapped(f"With the course's {names} this passes: mend your {names} first.")]
-    test = result.test.replace("::", "\n").partition("\n")
-    lines += ["", f"The test: {test[0]}::{test[2]} --package {job.package}"]
+    test = shlex.quote(result.test)
+    lines += ["", f"This test alone: pytest {test} --package {job.package}"]
     return lines
 
 
@@ -238,7 +241,7 @@ def check_package(name: str, package: str, folder: Path) -> int:
     lacks = lacking(path.parent)
     if result.rung:
         yours = [name for name in built_on if lacks[name] != COURSE[name].asked]
-        print("\n".join(failure(result, job, yours)) + "\n")
+        print("\n".join(failure(result, job, yours, tree)) + "\n")
     if names := standing_in(path.parent, [*built_on, chapter.module]):
         print(wrapped(f"The course's code stood in for what is not written: {names}.").strip())
     for name, why in unread.items():

@@ -25,6 +25,17 @@ def ladder_layer(layer_class):
         return layer(x)
 
 
+def kept_for_the_backward_pass(attend):
+    """Count the numbers that autograd keeps for 64 tokens of width 1, in whole thousands."""
+    saved = {}
+    q = torch.ones(1, 1, 64, 1, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: saved.setdefault(t.data_ptr(), t), lambda t: t
+    ):
+        attend(q, q, q)
+    return sum(t.numel() for t in saved.values()) // 1000
+
+
 EXAMPLES = {
     "causal_mask": ["f(3, 3).int().tolist()", "f(2, 4).int().tolist()", "f(2, 2)"],
     "attention_weights": [
@@ -38,6 +49,7 @@ EXAMPLES = {
         "f(random(1, 1, 1, 2), random(1, 1, 4, 2, seed=1), arange(4.0).view(1, 1, 4, 1))",
         "f(random(1, 1, 2, 2), random(1, 1, 2, 2, seed=1), arange(2.0).view(1, 1, 2, 1), "
         "torch.tensor([[[[True, True]]]]))",
+        "kept_for_the_backward_pass(f)",
     ],
     "split_heads": ["f(arange(12).view(1, 3, 4), 2).tolist()", "f(random(2, 3, 6), 3).shape"],
     "merge_heads": ["f(arange(12).view(1, 2, 3, 2)).tolist()", "f(random(2, 3, 5, 4)).shape"],
@@ -134,6 +146,21 @@ def attention_weights__hides_the_visible(q, k):
 def attend__no_mask(q, k, v, visible=None):
     """Nothing is hidden: without `visible`, attention is causal."""
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+
+
+def attend__stores_the_mask(q, k, v, visible=None):
+    """A mask or weights of T times S numbers are stored. Where queries and keys are equally many
+    and no `visible` is given, let the kernel do the masking: is_causal=True."""
+    visible = causal_mask(q.size(-2), k.size(-2)) if visible is None else visible
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+
+
+def attend__stores_the_weights(q, k, v, visible=None):
+    """The weights of T times S numbers are stored. Let PyTorch's fused kernel,
+    F.scaled_dot_product_attention, make them and use them up piece by piece."""
+    visible = causal_mask(q.size(-2), k.size(-2)) if visible is None else visible
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    return scores.masked_fill(~visible, float("-inf")).softmax(-1) @ v
 
 
 def attend__always_causal(q, k, v, visible=None):

@@ -37,13 +37,13 @@ def logits(model_class):
 def spread(model_class):
     torch.manual_seed(0)
     model = model_class(GPTConfig(n_vocab=400, n_ctx=400, n_embd=64, n_head=2, n_layer=2))
-    stds = {name: round(float(p.std()), 2) for name, p in model.named_parameters() if p.ndim == 2}
+    stds = {name: round(p.std().item(), 2) for name, p in model.named_parameters() if p.ndim == 2}
     return {name: std for name, std in stds.items() if name.startswith(("wte", "wpe", "h.0"))}
 
 
 def after(function, module):
     module.apply(function)
-    return {name: round(float(p.std()), 2) for name, p in module.named_parameters()}
+    return {name: round(p.std().item(), 2) for name, p in module.named_parameters()}
 
 
 def scaled(scale):
@@ -52,7 +52,7 @@ def scaled(scale):
         for weight in model.parameters():
             weight.fill_(1)
     scale(model)
-    return {name: round(float(p.mean()), 2) for name, p in model.h[0].named_parameters()}
+    return {name: round(p.mean().item(), 2) for name, p in model.h[0].named_parameters()}
 
 
 EXAMPLES = {
@@ -117,7 +117,7 @@ class Block__post_norm(Block):
 
 
 class Block__no_residual(Block):
-    """The residual connection is missing: what a layer finds is added to x, not put in its place."""
+    """The residual connection is missing: what a layer finds is added to x."""
 
     def forward(self, x, past=None, visible=None):
         x = self.attn(self.ln_1(x), past, visible)
@@ -188,7 +188,7 @@ class GPT__no_final_norm(GPT):
 
 
 class GPT__embedding_scaled(GPT):
-    """Embeddings are multiplied by the root of the width, as in 2017; GPT-2 adds them as they are."""
+    """Embeddings are multiplied by the root of the width, as in 2017; GPT-2's are not."""
 
     def hidden(self, idx, past=None, visible=None):
         x = self.wte(idx) * 2 + self.wpe(torch.arange(idx.size(1)))
@@ -198,7 +198,7 @@ class GPT__embedding_scaled(GPT):
 
 
 class GPT__probabilities(GPT):
-    """The result is probabilities. Return logits: the loss and the sampler have their own softmax."""
+    """The result is probabilities. Return logits: loss and sampler bring the softmax."""
 
     def forward(self, idx, past=None):
         return super().forward(idx, past).softmax(-1)
