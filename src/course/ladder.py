@@ -145,15 +145,34 @@ def limited() -> Iterator[None]:
 # --- The usual mistakes --------------------------------------------------------------------------
 
 
-def mistakes_of(stem: str) -> ModuleType | None:
-    """Load the usual mistakes of a chapter, or nothing if nobody has written them down."""
+def courses_own(module: str) -> ModuleType:
+    """Load a module of the course, whatever has taken its place."""
+    path = ROOT / "src" / "gpt2" / f"{module}.py"
+    spec = importlib.util.spec_from_file_location(f"course_s_{module}", path)
+    assert spec and spec.loader
+    loaded = sys.modules[spec.name] = importlib.util.module_from_spec(
+        spec
+    )  # dataclasses look there
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def mistakes_of(module: str) -> ModuleType | None:
+    """Load the usual mistakes of a chapter, made of the course's own code; or nothing."""
+    stem = COURSE[module].chapter.stem
     path = ROOT / "tests" / "mistakes" / f"{stem}.py"
     spec = importlib.util.spec_from_file_location(f"mistakes_{stem}", path)
     if not path.is_file() or not spec or not spec.loader:
         return None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    known, learner_s = importlib.util.module_from_spec(spec), sys.modules.get(f"gpt2.{module}")
+    sys.modules[f"gpt2.{module}"] = courses_own(module)
+    try:
+        spec.loader.exec_module(known)
+    finally:
+        del sys.modules[f"gpt2.{module}"]
+        if learner_s:
+            sys.modules[f"gpt2.{module}"] = learner_s
+    return known
 
 
 def outcome(example: str, known: ModuleType, implementation: object) -> str:
@@ -171,24 +190,12 @@ def outcome(example: str, known: ModuleType, implementation: object) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def courses_own(module: str) -> ModuleType:
-    """Load a module of the course, whatever has taken its place."""
-    path = ROOT / "src" / "gpt2" / f"{module}.py"
-    spec = importlib.util.spec_from_file_location(f"course_s_{module}", path)
-    assert spec and spec.loader
-    loaded = sys.modules[spec.name] = importlib.util.module_from_spec(
-        spec
-    )  # dataclasses look there
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 def diagnosis(module: str, name: str, implementation: object) -> tuple[str, str] | None:
     """Return an example that shows what is wrong, and what is said about it; None if none does.
 
     Said is the docstring of the usual mistake that does the same in all examples.
     """
-    known = mistakes_of(COURSE[module].chapter.stem)
+    known = mistakes_of(module)
     examples: list[str] = known.EXAMPLES.get(name, []) if known else []
     if not known or not examples:
         return None

@@ -139,6 +139,10 @@ def install(package: str, folder: Path, without: Collection[str] = ()) -> None:
         raise ModuleNotFoundError(f"no such package in {folder}")
     importlib.import_module(package)
     sys.meta_path.insert(0, StandIn(package, without))
+    course = importlib.import_module("gpt2")
+    for name in [name for name in sys.modules if name.startswith("gpt2.")]:
+        del sys.modules[name]  # what this program itself has used: it keeps its own
+        vars(course).pop(name.partition(".")[2], None)
 
 
 def lacking(package: Path) -> dict[str, list[str]]:
