@@ -18,22 +18,13 @@ import torch
 import transformers.models.gpt2.modeling_gpt2  # noqa: F401
 
 from course.chapters import ROOT
-from course.ladder import Job, Result, climb
+from course.ladder import Ascent, Job, climb
 from course.standin import COURSE, defined
 
-TAIL = """
+WRONG = """
 
-import importlib.util as _util
-_spec = _util.spec_from_file_location("mistakes", {path!r})
-
-
-def _wrong():
-    module = _util.module_from_spec(_spec)
-    _spec.loader.exec_module(module)
-    return module.{mistake}
-
-
-{name} = _wrong()
+from course.ladder import mistakes_of as _mistakes_of
+{name} = _mistakes_of({module!r}).{mistake}
 """
 
 
@@ -43,9 +34,10 @@ def write_wrong(folder: Path, stem: str, mistake: str) -> Job:
     name, package = mistake.partition("__")[0], folder / "mine"
     package.mkdir()
     (package / "__init__.py").touch()
-    path = str(ROOT / "tests" / "mistakes" / f"{stem}.py")
-    tail = TAIL.format(path=path, mistake=mistake, name=name)
-    (package / f"{module}.py").write_text(COURSE[module].source + tail)
+    lines = COURSE[module].source.splitlines(keepends=True)
+    end = defined(ast.parse(COURSE[module].source))[name].end_lineno
+    lines.insert(end, WRONG.format(module=module, mistake=mistake, name=name))
+    (package / f"{module}.py").write_text("".join(lines))
     return Job("mine", str(folder), module, COURSE[module].asked)
 
 
@@ -63,7 +55,7 @@ def main(stem: str, mistakes: list[str]) -> None:
             if not (child := os.fork()):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 os.dup2(1, 2)
-                result = Result(broken="nothing came back")
+                result = Ascent(broken="nothing came back")
                 try:
                     result = climb(write_wrong(Path(folder), stem, mistake))
                 finally:

@@ -12,7 +12,7 @@ import pytest
 from course import ladder, own, standin, stubs
 from course.__main__ import main
 from course.chapters import ROOT
-from course.ladder import Result
+from course.ladder import Ascent
 from course.standin import COURSE, defined, filled, missing, parts
 
 MODULES = list(COURSE)
@@ -133,7 +133,7 @@ def test_a_stub_has_nothing_of_the_answer_and_all_that_is_given(module):
             continue
         for part, function in parts(node).items():
             stub = parts(mine[name])[part]
-            assert stubs.is_stub(stub) and not stubs.is_stub(function), part
+            assert stubs.is_unwritten(stub) and not stubs.is_unwritten(function), part
             assert ast.unparse(stub.body[-1]) == "raise NotImplementedError", part
             assert ast.unparse(stub.args) == ast.unparse(function.args), part
     assert missing(ast.parse(text), module) == course.asked
@@ -326,7 +326,7 @@ def test_the_command_line_runs_on_the_package_and_says_whose_code_it_is(package)
 
 def test_the_first_that_fails_is_shown_and_what_comes_after_waits(check, package, found):
     written(package, "attention", ["causal_mask", "attention_weights", "split_heads"])
-    result = Result({"causal_mask": 2}, "attention_weights", "tests/t.py::test_x[a b]")
+    result = Ascent({"causal_mask": 2}, "attention_weights", "tests/t.py::test_x[a b]")
     result.sentence, result.error = "rows sum to one", "row 0 sums to 0.6"
     result.place, result.hint = "my_gpt2/attention.py, line 9: y", "The mask comes too late."
     result.example = "attention_weights(q)\nis 1\nnot 2"
@@ -350,13 +350,13 @@ def test_the_first_that_fails_is_shown_and_what_comes_after_waits(check, package
 
 def test_without_a_known_mistake_the_docstring_is_shown(check, package, found):
     write_mask(package)
-    found[1].append(Result({}, "causal_mask", "tests/t.py::t", "it holds", "assert 1 == 2"))
+    found[1].append(Ascent({}, "causal_mask", "tests/t.py::t", "it holds", "assert 1 == 2"))
     assert "Its docstring asks:\n   Say which of n_src keys" in check(4)[1]
 
 
 def test_a_raise_that_is_still_there_is_named(check, package, found):
     write_mask(package, "1\n    raise NotImplementedError")
-    found[1].append(Result({}, "causal_mask", "tests/t.py::t", "x", "NotImplementedError"))
+    found[1].append(Ascent({}, "causal_mask", "tests/t.py::t", "x", "NotImplementedError"))
     code, said = check(4)
     assert code == 1 and "`raise NotImplementedError` is still in it: delete that line." in said
 
@@ -364,8 +364,8 @@ def test_a_raise_that_is_still_there_is_named(check, package, found):
 def test_a_fault_in_an_earlier_chapter_is_looked_for_there(check, package, found):
     write_mask(package)
     written(package, "decoder", ["MLP"])
-    failing = Result({}, "MLP", "tests/t.py::t", "x", "y")
-    found[1].extend([failing, Result()])
+    failing = Ascent({}, "MLP", "tests/t.py::t", "x", "y")
+    found[1].extend([failing, Ascent()])
     code, said = check(5)
     assert (
         code == 1 and "With the course's attention this passes: mend your attention first" in said
@@ -378,7 +378,7 @@ def test_a_fault_in_an_earlier_chapter_is_looked_for_there(check, package, found
 def test_a_module_that_python_cannot_read_is_the_courses_and_said_so(check, package, found):
     (package / "attention.py").write_text("def f(:\n")
     written(package, "decoder", ["MLP"])
-    found[1].append(Result({}))
+    found[1].append(Ascent({}))
     code, said = check(5)
     assert found[0][0].without == ["attention"] and code == 1
     assert "The course's attention stood in for yours, which Python cannot read:" in said
@@ -387,12 +387,12 @@ def test_a_module_that_python_cannot_read_is_the_courses_and_said_so(check, pack
 
 def test_what_passes_leads_to_what_comes_next(check, package, found):
     write_mask(package)
-    found[1].append(Result({"causal_mask": 2}))
+    found[1].append(Ascent({"causal_mask": 2}))
     code, said = check(4)
     assert code == 1 and "What is written passes. Write next:\nmy_gpt2/attention.py, line " in said
     assert ": `attention_weights`\n" in said
     written(package, "attention", ASKED["attention"])
-    found[1].append(Result(dict.fromkeys(ASKED["attention"], 3)))
+    found[1].append(Ascent(dict.fromkeys(ASKED["attention"], 3)))
     code, said = check(4)
     assert code == 0 and "All of chapter 4 is yours: 6 definitions, 18 tests passed." in said
     assert "Next: my_gpt2/decoder.py, course check 5 --package my_gpt2\n" in said
@@ -443,7 +443,7 @@ def test_an_error_of_the_learners_own_may_have_its_own_words(tmp_path):
 
 def test_a_loop_without_end_is_stopped(monkeypatch):
     monkeypatch.setattr(ladder, "TEST_SECONDS", 1)
-    with pytest.raises(TimeoutError, match="a loop without end"), ladder.limited():
+    with pytest.raises(TimeoutError, match="a loop without end"), ladder.time_limit():
         while True:
             pass
 

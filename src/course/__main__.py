@@ -293,10 +293,10 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 def run_start(options: argparse.Namespace) -> int:
     """Lay out a learner's package; say what is new and what comes first."""
-    from course.stubs import start
+    from course.stubs import start_package
 
     package = options.package
-    if not (new := start(package, Path.cwd())):
+    if not (new := start_package(package, Path.cwd())):
         print(f"{package} is complete, and as it was. To begin a module again, rename its file;")
         print(f"then `course start {package}` writes a new one.")
         return 0

@@ -44,7 +44,7 @@ class Job:
 
 
 @dataclass
-class Result:
+class Ascent:
     """What a run has found: tests that pass on each rung, and the first that fails."""
 
     passed: dict[str, int] = field(default_factory=dict)
@@ -123,18 +123,18 @@ def place_of(error: BaseException, folder: Path) -> str:
     return ""
 
 
-def stop(number: int, frame: FrameType | None) -> None:
+def overdue(number: int, frame: FrameType | None) -> None:
     """Raise what a test that takes too long fails with."""
     raise TimeoutError(f"it runs for longer than {TEST_SECONDS} s: is there a loop without end?")
 
 
 @contextlib.contextmanager
-def limited() -> Iterator[None]:
+def time_limit() -> Iterator[None]:
     """Stop what runs for too long, where the system can."""
     if not hasattr(signal, "SIGALRM"):
         yield
         return
-    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGALRM, overdue)
     signal.alarm(TEST_SECONDS)
     try:
         yield
@@ -230,7 +230,7 @@ class Ladder:
     """Choose and order a chapter's tests for a learner's module; stop at the first that fails."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.result = job, Result()
+        self.job, self.result = job, Ascent()
         self.home = Path(job.folder) / job.package
         self.file = ROOT / "tests" / f"test_{job.module}.py"
         self.rungs: dict[str, str] = {}
@@ -261,7 +261,7 @@ class Ladder:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Note what a test fails with."""
         try:
-            with limited():
+            with time_limit():
                 return (yield)
         except Exception as error:
             self.note(item, error)
@@ -275,7 +275,7 @@ class Ladder:
         result.error, result.place = message_of(error), place_of(error, self.home)
         own = vars(sys.modules[f"gpt2.{self.job.module}"])
         for name in [name for name in self.job.mine if name in self.reach[item.nodeid]]:
-            with contextlib.suppress(Exception), limited():
+            with contextlib.suppress(Exception), time_limit():
                 if found := diagnosis(self.job.module, name, own[name]):
                     result.rung, (result.example, result.hint) = name, found
                     return  # the first that is wrong by itself, tested here or not
@@ -305,12 +305,12 @@ class Ladder:
 RAISES = pytest.raises
 
 
-def climb(job: Job) -> Result:
+def climb(job: Job) -> Ascent:
     """Run the tests of a chapter on a learner's module in this process."""
     ladder = Ladder(job)
     install(job.package, Path(job.folder), job.without)
     try:
-        with limited():
+        with time_limit():
             importlib.import_module(f"gpt2.{job.module}")
     except Exception as error:
         ladder.result.broken = f"{message_of(error)}\n{place_of(error, ladder.home)}"

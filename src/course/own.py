@@ -14,8 +14,8 @@ from pathlib import Path
 from textwrap import fill, indent
 
 from course.chapters import ROOT, Chapter, find, written
-from course.ladder import Job, Result
-from course.standin import COURSE, defined, lacking, missing, parts, standing_in
+from course.ladder import Ascent, Job
+from course.standin import COURSE, defined, left_to_write, missing, parts, standing_in
 from course.stubs import Module, section_of
 
 TOOLS = ("pytest", "hypothesis", "transformers", "tokenizers")
@@ -132,7 +132,7 @@ def earlier_modules(module: str) -> list[str]:
     return [name for name in COURSE if name in found]
 
 
-def climb_elsewhere(job: Job) -> Result:
+def climb_elsewhere(job: Job) -> Ascent:
     """Run the ladder in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
@@ -143,11 +143,11 @@ def climb_elsewhere(job: Job) -> Result:
         )  # fmt: skip
         if not out.exists():
             last = (done.stdout + done.stderr).strip().rpartition("\n")[2]
-            return Result(broken=f"Python itself ended (status {done.returncode}): {last}\n")
-        return Result(**json.loads(out.read_text(encoding="utf-8")))
+            return Ascent(broken=f"Python itself ended (status {done.returncode}): {last}\n")
+        return Ascent(**json.loads(out.read_text(encoding="utf-8")))
 
 
-def table(module: Module, left: list[str], result: Result) -> list[str]:
+def rows(module: Module, left: list[str], result: Ascent) -> list[str]:
     """Say of each definition how far it has come."""
     lines, width, after = [], max(map(len, module.asked)), False
     for name in module.asked:
@@ -167,7 +167,7 @@ def table(module: Module, left: list[str], result: Result) -> list[str]:
     return lines
 
 
-def failure(result: Result, job: Job, earlier: list[str], tree: ast.Module) -> list[str]:
+def failure(result: Ascent, job: Job, earlier: list[str], tree: ast.Module) -> list[str]:
     """Say what is wrong, where, and what it looks like."""
     lines = [f"{result.rung} does not hold this: {result.sentence}."]
     lines += [wrapped(result.error or "an assertion fails without words")]
@@ -222,7 +222,7 @@ def check_package(name: str, package: str, folder: Path) -> int:
         print("A fresh stub to compare with: give `course start` another name, as in stubs.")
         return 1
     if not mine:
-        print("\n".join(table(module, left, Result())))
+        print("\n".join(rows(module, left, Ascent())))
         print(f"\nNothing is written yet. Write first:\n{what_next(module, tree, path, left)}")
         return 1
     others = [m for m in COURSE if m != chapter.module and (path.parent / f"{m}.py").is_file()]
@@ -236,9 +236,9 @@ def check_package(name: str, package: str, folder: Path) -> int:
         )
         print("Mend it there. (A file that you rename is the course's in the next run.)")
         return 1
-    print("\n".join(table(module, left, result)) + "\n")
+    print("\n".join(rows(module, left, result)) + "\n")
     built_on = [name for name in earlier_modules(chapter.module) if name not in unread]
-    lacks = lacking(path.parent)
+    lacks = left_to_write(path.parent)
     if result.rung:
         yours = [name for name in built_on if lacks[name] != COURSE[name].asked]
         print("\n".join(failure(result, job, yours, tree)) + "\n")

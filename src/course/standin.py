@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from course.stubs import functions, is_stub, modules, names_used
+from course.stubs import functions, is_unwritten, modules, names_used
 from course.sync import name_of
 
 COURSE = {module.chapter.module: module for module in modules()}
@@ -39,7 +39,7 @@ def missing(tree: ast.Module, module: str) -> list[str]:
     for name in COURSE[module].asked:
         written = parts(mine[name]) if name in mine else {}
         wanted = [*parts(theirs[name])] if not written else [*written]
-        left = [part for part in wanted if part not in written or is_stub(written[part])]
+        left = [part for part in wanted if part not in written or is_unwritten(written[part])]
         found += [name] if left == wanted else left
     return found
 
@@ -77,7 +77,7 @@ def imports(source: str) -> list[ast.stmt]:
 def fill(node: ast.stmt, theirs: ast.stmt) -> ast.stmt:
     """Return a definition with the course's code in the place of its stubs."""
     if isinstance(node, ast.FunctionDef):
-        return placed(theirs, node.lineno) if is_stub(node) else node
+        return placed(theirs, node.lineno) if is_unwritten(node) else node
     if isinstance(node, ast.ClassDef):
         methods = {part.name: part for part in functions(theirs)}
         node.body = [fill(part, methods.get(getattr(part, "name", ""), part)) for part in node.body]
@@ -145,7 +145,7 @@ def install(package: str, folder: Path, without: Collection[str] = ()) -> None:
         vars(course).pop(name.partition(".")[2], None)
 
 
-def lacking(package: Path) -> dict[str, list[str]]:
+def left_to_write(package: Path) -> dict[str, list[str]]:
     """Return what is still to write in each module of a package; [] if nothing is."""
     found = {}
     for module, course in COURSE.items():
@@ -160,14 +160,16 @@ def lacking(package: Path) -> dict[str, list[str]]:
 def standing_in(package: Path, among: Collection[str] = ()) -> str:
     """Name what is the course's in a package, as one line; of some modules, or of all."""
     lacks = {
-        m: names for m, names in lacking(package).items() if names and (m in among or not among)
+        m: names
+        for m, names in left_to_write(package).items()
+        if names and (m in among or not among)
     }
     whole = [module for module, names in lacks.items() if names == COURSE[module].asked]
     some = [f"{m}'s {', '.join(names)}" for m, names in lacks.items() if m not in whole]
     return "; ".join([*some, *([", ".join(whole)] if whole else [])])
 
 
-def run(package: str) -> int:
+def run_package(package: str) -> int:
     """Run the command line of `gpt2` on a learner's package."""
     home = Path(str(sys.modules["__main__"].__file__)).resolve().parent
     install(package, home.parent)

@@ -58,9 +58,9 @@ MAIN = '''"""The command line on this package: python -m {package} train my_text
 
 import sys
 
-from course.standin import run
+from course.standin import run_package
 
-sys.exit(run("{package}"))
+sys.exit(run_package("{package}"))
 '''
 
 
@@ -72,16 +72,6 @@ class Module:
     source: str
     asked: list[str]
 
-    @property
-    def path(self) -> Path:
-        """Return where it is in the course."""
-        return source_of(self.chapter)
-
-
-def source_of(chapter: Chapter) -> Path:
-    """Return where a chapter's module is."""
-    return ROOT / "src" / "gpt2" / f"{chapter.module}.py"
-
 
 def modules() -> list[Module]:
     """Read the modules of all written chapters, in their order."""
@@ -90,7 +80,8 @@ def modules() -> list[Module]:
 
 def read_module(chapter: Chapter) -> Module:
     """Read a chapter's module."""
-    source = source_of(chapter).read_text(encoding="utf-8")
+    path = ROOT / "src" / "gpt2" / f"{chapter.module}.py"
+    source = path.read_text(encoding="utf-8")
     return Module(chapter, source, asked(ast.parse(source)))
 
 
@@ -156,7 +147,7 @@ def given_lines(function: ast.FunctionDef) -> list[ast.stmt]:
     return kept
 
 
-def is_stub(function: ast.FunctionDef) -> bool:
+def is_unwritten(function: ast.FunctionDef) -> bool:
     """Say whether nothing but what is given is in a function."""
     rest = function.body[len(given_lines(function)) :]
     return not rest or all(
@@ -227,7 +218,7 @@ def section_of(chapter: Chapter, name: str) -> str:
 # --- A new package -------------------------------------------------------------------------------
 
 
-def start(package: str, folder: Path) -> list[str]:
+def start_package(package: str, folder: Path) -> list[str]:
     """Lay out a package of stubs in a folder; return the names of the files that are new.
 
     A file that is there is never touched; where some are missing, those are written. Raises
