@@ -1,8 +1,5 @@
 """Shared by the tests: threads, order, the browser, the package that is tested, skips in CI."""
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import os
 import shutil
 import signal
@@ -11,6 +8,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+from course import standin
 
 hypothesis.settings.register_profile("course", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("course")
@@ -65,38 +64,6 @@ CHROMIUM_FLAGS = [
 # --- The package under test ----------------------------------------------------------------------
 
 
-class Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Give a learner's `my_gpt2.attention` to whoever imports `gpt2.attention`.
-
-    A module that the learner has not written is `gpt2`'s, under both names.
-    """
-
-    def __init__(self, package: str) -> None:
-        """Remember the learner's package."""
-        self.package = package
-
-    def find_spec(self, name, path=None, target=None):
-        """Say where another module stands in for this one, or nothing."""
-        package, _, module = name.partition(".")
-        if package not in ("gpt2", self.package) or not module or "." in module:
-            return None
-        theirs = importlib.machinery.PathFinder.find_spec(name, sys.modules[self.package].__path__)
-        standing_in = f"{self.package if theirs else 'gpt2'}.{module}"
-        if standing_in == name:
-            return None
-        return importlib.machinery.ModuleSpec(name, self, origin=standing_in)
-
-    def create_module(self, spec):
-        """Import what stands in."""
-        module = importlib.import_module(spec.origin)
-        self.spec = module.__spec__
-        return module
-
-    def exec_module(self, module):
-        """Do nothing but undo what importing under another name has set."""
-        module.__spec__ = self.spec
-
-
 def pytest_addoption(parser):
     parser.addoption(
         "--package", metavar="NAME", help="test this package's modules in the place of gpt2's"
@@ -106,11 +73,10 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     package = config.getoption("package")
     if package:
-        sys.path.insert(0, str(Path.cwd()))
-        if not importlib.util.find_spec(package):
-            raise pytest.UsageError(f"--package {package}: no such package in {Path.cwd()}")
-        importlib.import_module(package)
-        sys.meta_path.insert(0, Alias(package))
+        try:
+            standin.install(package, Path.cwd())
+        except ModuleNotFoundError as error:
+            raise pytest.UsageError(f"--package {package}: {error}") from None
 
 
 # --- Order, and what a repetition runs -----------------------------------------------------------

@@ -35,6 +35,8 @@ RULES = {
     + "'roster or status or last_word or feedback or export'",
     r"src/course/address\.py|pyproject\.toml|CITATION\.cff": "tests/test_package.py",
     r"src/course/rules/.*": "tests/test_rules.py",
+    r"src/course/(?:stubs|standin|ladder|own)\.py|tests/climbing\.py": "tests/test_start.py",
+    r"tests/mistakes/(\d\d_\w+)\.py": r"tests/test_start.py -k \1",
     r"src/course/.*": "tests/test_course.py",
     r"(?:solutions|exercises|tests/mutants)/(\d\d_\w+)\b.*": EXERCISES + r"\1",
     r"(chapters/(\d\d_\w+)\.ipynb)": r"\1",

@@ -60,8 +60,17 @@ def main(arguments: list[str] | None = None) -> int:
         "mutants", help="run every wrong answer against the tests of its exercise; list survivors"
     )
     mutants.add_argument("chapter", nargs="*", help="default: all")
+    start = commands.add_parser(
+        "start", help="lay out a package of stubs: GPT-2 for you to write, from an empty file"
+    )
+    start.add_argument("package", help="its name, as in my_gpt2; the folder is made here")
     check = commands.add_parser("check", help="run your exercises and say what is still wrong")
     check.add_argument("chapter", help="4, 04_attention, attention, or a notebook file")
+    check.add_argument(
+        "--package",
+        metavar="NAME",
+        help="check your own module of the chapter, from `course start`",
+    )
     teaching(commands)
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal without an o with dots stops nothing
@@ -282,8 +291,28 @@ def run_doctor(options: argparse.Namespace) -> int:
     return 1 if cures else 0
 
 
+def run_start(options: argparse.Namespace) -> int:
+    """Lay out a learner's package; say what is new and what comes first."""
+    from course.stubs import start_package
+
+    package = options.package
+    if not (new := start_package(package, Path.cwd())):
+        print(f"{package} is complete, and as it was. To begin a module again, rename its file;")
+        print(f"then `course start {package}` writes a new one.")
+        return 0
+    print(f"{package}/ has new files: {', '.join(new)}")
+    print("Open the module of a chapter, as attention.py of chapter 4: its first lines say what to")
+    print("write. What goes with it, and what you will have done so far:")
+    print(f"\n    course check 4 --package {package}")
+    return 0
+
+
 def run_check(options: argparse.Namespace) -> int:
-    """Print a verdict for each exercise; exit 1 unless all pass."""
+    """Print a verdict for each exercise, or definition of a package; exit 1 unless all pass."""
+    if options.package:
+        from course.own import check_package
+
+        return check_package(options.chapter, options.package, Path.cwd())
     from course.check import check
 
     return check(options.chapter)
