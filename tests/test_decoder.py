@@ -241,9 +241,9 @@ def test_the_context_is_a_hard_limit() -> None:
     full = torch.zeros(1, SMALL.n_ctx, dtype=torch.long)
     past = [GrowingPast() for _ in model.h]
     assert model(full, past).shape == (1, SMALL.n_ctx, SMALL.n_vocab)
-    with pytest.raises(ValueError, match="position 34 is beyond the context of 33"):
+    with pytest.raises(ValueError, match="34 tokens are more than the context of 33"):
         model(F.pad(full, (0, 1)))
-    with pytest.raises(ValueError, match="position 34 is beyond the context of 33"):
+    with pytest.raises(ValueError, match="34 tokens are more than the context of 33"):
         model(full[:, :1], past)
 
 

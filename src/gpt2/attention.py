@@ -26,7 +26,9 @@ def causal_mask(n_dst: int, n_src: int, device: torch.device | None = None) -> T
     `attention_mask` in the released src/model.py.
     """
     if n_dst > n_src:
-        raise ValueError(f"{n_dst} queries and {n_src} keys: give each query its key.")
+        raise ValueError(
+            f"{n_dst} queries and {n_src} keys: pass at least as many keys as queries."
+        )
     i = torch.arange(n_dst, device=device)[:, None]
     j = torch.arange(n_src, device=device)
     return i >= j - n_src + n_dst

@@ -34,7 +34,7 @@ SIZES = {
 
 
 class MLP(nn.Module):
-    """Widen fourfold, bend by tanh-GELU, project back: (B, T, C) -> (B, T, C).
+    """Widen fourfold, apply tanh-GELU, project back: (B, T, C) -> (B, T, C).
 
     Each position by itself. Source: `mlp` and `gelu` in src/model.py.
     """
@@ -72,13 +72,13 @@ class Block(nn.Module):
 
 
 def positions(start: int, end: int, n_ctx: int, device: torch.device) -> Tensor:
-    """Number the places of a text: (end - start,).
+    """Number the positions start to end - 1: (end - start,).
 
-    Raises ValueError if one lies beyond n_ctx.
+    Raises ValueError if these are more tokens than n_ctx.
     """
     if end > n_ctx:
         raise ValueError(
-            f"position {end} is beyond the context of {n_ctx}: shorten the input."
+            f"{end} tokens are more than the context of {n_ctx}: shorten the input."
         )
     return torch.arange(start, end, device=device)
 
