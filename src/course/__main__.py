@@ -50,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     growth.add_argument("run", nargs="*", help="as listed, 0.3M-0 or 0.3M-0-36000; default: none")
     growth.add_argument("--minutes", type=float, default=85, help="to train for (default: 85)")
     growth.add_argument("--world", type=int, default=0, help="an invented one, to tune on")
+    commands.add_parser(
+        "translators", help="train the translators of chapter 10, or go on where it stopped"
+    )
     rules = commands.add_parser(
         "rules", help="search the strongest rule of each task that needs no model"
     )
@@ -206,6 +209,14 @@ def run_growth(options: argparse.Namespace) -> int:
         if growth.train_run(run, options.minutes):
             growth.write_down(run)
         print(growth.describe(run))
+    return 0
+
+
+def run_translators(options: argparse.Namespace) -> int:
+    """Make the runs that are missing."""
+    from course import translators
+
+    translators.train_all()
     return 0
 
 
