@@ -363,6 +363,17 @@ def score(model: Transformer, source: Tensor, ids: tuple[int, ...], alpha: float
     return total / ((5 + len(ids)) / 6) ** alpha
 
 
+def patient_model(seed: int) -> Transformer:
+    """Build a tiny model that does not always end at once, so that length matters."""
+    model = tiny_model(seed)
+    with torch.no_grad():
+        model.wte.weight.copy_(2 * torch.randn(4, 8, generator=torch.Generator().manual_seed(seed)))
+        model.wte.weight[TINY.end] *= 0.2
+        for block in model.decoder:
+            nn.init.normal_(block.ln_3.bias)
+    return model
+
+
 def check_exhaustive(search) -> None:
     """A beam with room for everything finds the best of all translations of up to 4 tokens."""
     everything = [
@@ -372,9 +383,10 @@ def check_exhaustive(search) -> None:
         if TINY.end not in ids[:-1] and (ids[-1] == TINY.end or n == 4)
     ]
     source = torch.tensor([[0, 1, TINY.end]])
-    for seed, alpha in product(range(4), (0.0, 0.6, 2.0)):
-        model = tiny_model(seed)
-        best = max(everything, key=lambda ids: score(model, source, ids, alpha))
+    for seed, alpha in product(range(6), (0.0, 0.6, 2.0)):
+        model = patient_model(seed)
+        ended = [ids for ids in everything if ids[-1] == TINY.end]
+        best = max(ended, key=lambda ids: score(model, source, ids, alpha))
         found = search(model, source, 4, width=len(everything), alpha=alpha)
         assert tuple(found[0][1]) == best, f"seed {seed}, alpha {alpha}"
         assert found[0][0] == pytest.approx(score(model, source, best, alpha), rel=1e-4)
@@ -401,34 +413,50 @@ def test_a_beam_of_one_is_greedy():
 class Scripted:
     """A stand-in for a model that says with fixed probabilities what follows what."""
 
-    config = SimpleNamespace(end=2, pad=3)
-    after = (  # the last token: p of the tokens 0, 1 and end
-        (0.02, 0.02, 0.96),  # 0 ends at once: p = 0.50 * 0.96 = 0.48
-        (0.03, 0.95, 0.02),  # 1 goes on
-        (0.50, 0.45, 0.05),  # at the start
-    )
+    def __init__(self, *after: tuple[float, ...]) -> None:
+        """Take one row for each token, and for `end`, which stands for the start, as the last."""
+        self.table = torch.tensor(after)  # (V, V)
+        self.config = SimpleNamespace(end=len(after) - 1, pad=len(after))
 
     def encode(self, source):
         return torch.zeros(1, 1, 1), None
 
     def decode(self, target, memory, visible):
         assert len(memory) == len(target), "the memory is not that of every hypothesis"
-        rows = [(*self.after[int(ids[-1])], 0.0) for ids in target]
-        return torch.tensor(rows).log()[:, None]  # (n, 1, V)
+        return self.table[target].log()  # (n, T, V)
+
+
+NOTHING = torch.zeros(1, 1, dtype=torch.long)  # a source for it
 
 
 def check_length(search) -> None:
-    """0 alone has p = 0.48, five ones have 0.37: alpha decides which is better."""
-    source = torch.zeros(1, 1, dtype=torch.long)
-    short, long = [0, 2], [1, 1, 1, 1, 1]
-    assert search(Scripted(), source, 5, width=3, alpha=0.0)[0][1] == short
-    value, ids = search(Scripted(), source, 5, width=3, alpha=1.0)[0]
+    """0 alone has p = 0.48, the text 1 2 3 4 has 0.45 * 0.97^4: alpha decides which is better."""
+    go_on = [tuple(0.97 if i == word + 1 else 0.006 for i in range(6)) for word in range(1, 5)]
+    start = (0.50, 0.45, 0.01, 0.01, 0.01, 0.02)
+    model = Scripted((0.008, 0.008, 0.008, 0.008, 0.008, 0.96), *go_on, start)
+    short, long = [0, 5], [1, 2, 3, 4, 5]
+    assert search(model, NOTHING, 9, width=3, alpha=0.0)[0][1] == short
+    value, ids = search(model, NOTHING, 9, width=3, alpha=1.0)[0]
     assert ids == long
-    assert value == pytest.approx(math.log(0.45 * 0.95**4) / (10 / 6), rel=1e-4)
+    assert value == pytest.approx(math.log(0.45 * 0.97**4) / (10 / 6), rel=1e-4)
 
 
 def test_alpha_decides_between_short_and_long():
     check_length(beam_search)
+
+
+def check_unfinished(search) -> None:
+    """What has not ended is no translation: 1 1 1 1 1 loses, however high its score."""
+    model = Scripted((0.02, 0.02, 0.96), (0.03, 0.94, 0.03), (0.50, 0.45, 0.05))
+    found = search(model, NOTHING, 5, width=3, alpha=1.0)
+    assert found[0][1] == [0, 2]
+    endless = [value for value, ids in found if ids == [1] * 5]
+    assert endless and endless[0] > found[0][0], "the case is none: its score is not the highest"
+    assert search(model, NOTHING, 1, width=1)[0][1] == [0], "and if nothing has ended"
+
+
+def test_an_unfinished_text_is_behind_all_that_have_ended():
+    check_unfinished(beam_search)
 
 
 def test_results_are_sorted_and_no_more_than_the_width():
@@ -436,7 +464,9 @@ def test_results_are_sorted_and_no_more_than_the_width():
     for width in (1, 2, 5):
         found = beam_search(model, source, 5, width=width)
         assert len(found) == width
-        assert found == sorted(found, reverse=True)
+        for ended in (True, False):
+            part = [h for h in found if (h[1][-1] == TINY.end) == ended]
+            assert part == sorted(part, reverse=True)
 
 
 def check_batch_is_one_by_one(search) -> None:
@@ -630,6 +660,10 @@ def beam_that_forgets_what_ended(model, source, n_new, width=4, alpha=0.6):
     return [hypothesis for hypothesis in found if len(hypothesis[1]) == longest]
 
 
+def beam_that_counts_the_unfinished(model, source, n_new, width=4, alpha=0.6):
+    return sorted(beam_search(model, source, n_new, width, alpha), reverse=True)
+
+
 def beam_of_two(model, source, n_new, width=4, alpha=0.6):
     return beam_search(model, source, n_new, width + 1, alpha)[:1]
 
@@ -680,6 +714,7 @@ def greedy_that_ignores_padding(model, source, n_new):
         (check_rate, lambda step, n_embd, n: noam_rate(step + 1, n_embd, n)),
         (check_length, beam_without_length),
         (check_length, beam_that_forgets_what_ended),
+        (check_unfinished, beam_that_counts_the_unfinished),
         (check_exhaustive, beam_without_length),
         (check_exhaustive, beam_that_forgets_what_ended),
         (check_exhaustive, beam_by_mean),

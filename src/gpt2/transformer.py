@@ -338,7 +338,8 @@ def beam_search(
     """Translate one sentence (1, S); return up to `width` (score, ids), the best first.
 
     A hypothesis that ends leaves the beam and is kept (Sutskever et al. 2014, section
-    3.2). Its score is log p over `length_penalty`; `end` counts as a token.
+    3.2). Its score is log p over `length_penalty`; `end` counts as a token. What has
+    not ended after n_new tokens is no translation, and stands behind all that has.
     """
     memory, visible = model.encode(source)
     live = source.new_full((1, 1), model.config.end)  # (n, T): hypotheses that go on
@@ -357,7 +358,9 @@ def beam_search(
         live, log_p = rows[~ended], log_p[~ended]
         if not len(live):
             break
-    return sorted(found, reverse=True)
+    return sorted(
+        found, key=lambda h: (h[1][-1] == model.config.end, h[0]), reverse=True
+    )
 
 
 def encode_source(
