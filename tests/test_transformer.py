@@ -23,6 +23,7 @@ from gpt2.tokenizer import Tokenizer
 from gpt2.transformer import (
     CrossAttention,
     DecoderBlock,
+    DecoderOnly,
     SentencePairs,
     Transformer,
     TransformerConfig,
@@ -39,6 +40,7 @@ from gpt2.transformer import (
     sinusoids,
     smoothed_loss,
     train_step,
+    train_translator,
     translate,
 )
 
@@ -194,6 +196,58 @@ def test_with_their_final_norms_it_does_not():
         check_parity(Transformer, final_norms=True)
 
 
+def check_one_stack(model_class: type[DecoderOnly], prefix: bool) -> None:
+    """Compare logits and gradients with PyTorch's own stack over both texts in one."""
+
+    def build(config: TransformerConfig) -> DecoderOnly:
+        return model_class(config, prefix)
+
+    model = new_model(build)
+    layer = nn.TransformerEncoderLayer(C, H, 4 * C, dropout=0, activation="relu", batch_first=True)
+    theirs = nn.TransformerEncoder(layer, CONFIG.n_layer, enable_nested_tensor=False)
+    state = model.state_dict()
+    names = {
+        ours.replace("encoder", "decoder"): name.removeprefix("encoder.")
+        for ours, name in their_names().items()
+        if ours.startswith("encoder")
+    }
+    theirs.load_state_dict({name: state[ours] for ours, name in names.items()})
+    wte = state["wte.weight"]
+    S, T = SOURCE.size(1), TARGET.size(1)
+    places = [
+        [formula_position(t, c, C) for c in range(C)] for n in (S, T) for t in range(n)
+    ]  # the target's begin anew
+    both = torch.cat([SOURCE, TARGET], dim=1)
+    hidden = torch.ones(S + T, S + T).triu(1).bool()
+    if prefix:
+        hidden[:S, :S] = False
+    padding = both == PAD
+    padding[:, S:] = False  # behind the target, and hidden as the future is
+    out = theirs(wte[both] * C**0.5 + torch.tensor(places), hidden, padding)[:, S:] @ wte.T
+    ours = model(SOURCE, TARGET)
+    real = TARGET != PAD
+    assert_close(ours[real], out[real], "logits")
+    ours[real].square().mean().backward()
+    out[real].square().mean().backward()
+    their_parameters = dict(theirs.named_parameters())
+    for name, other in names.items():
+        grad = model.get_parameter(name).grad
+        assert_close(grad, their_parameters[other].grad, f"gradient of {name}")
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_one_stack_for_both_texts_equals_torch(prefix):
+    check_one_stack(DecoderOnly, prefix)
+
+
+def test_a_decoder_only_model_has_no_encoder_and_no_cross_attention():
+    model = DecoderOnly(CONFIG)
+    assert not len(model.encoder) and not any("cross" in name for name in model.state_dict())
+    block = sum(p.numel() for p in Transformer(CONFIG).encoder[0].parameters())
+    n = sum(p.numel() for p in model.parameters())
+    assert n == CONFIG.n_layer * block + CONFIG.n_vocab * C
+
+
 def check_loss(loss_of) -> None:
     logits = torch.randn(3, 6, 21, generator=torch.Generator().manual_seed(3))
     for epsilon in (0.0, 0.1, 0.7):
@@ -259,6 +313,7 @@ def check_future_is_hidden(model_class: type[Transformer]) -> None:
 
 def test_future_target_tokens_change_nothing():
     check_future_is_hidden(Transformer)
+    check_future_is_hidden(DecoderOnly)
 
 
 def check_source_padding(model_class: type[Transformer]) -> None:
@@ -271,6 +326,7 @@ def check_source_padding(model_class: type[Transformer]) -> None:
 
 def test_source_padding_changes_nothing():
     check_source_padding(Transformer)
+    check_source_padding(DecoderOnly)
 
 
 def check_source_is_read(model_class: type[Transformer]) -> None:
@@ -286,6 +342,7 @@ def check_source_is_read(model_class: type[Transformer]) -> None:
 
 def test_every_source_token_is_read():
     check_source_is_read(Transformer)
+    check_source_is_read(DecoderOnly)
 
 
 def check_cross_is_self(cross_class: type[CrossAttention]) -> None:
@@ -509,6 +566,30 @@ def test_a_small_model_learns_to_turn_sentences_round():
     assert read_target(model, tokenizer, ids_) == "old cup hat"
 
 
+def check_training(train) -> None:
+    """The model ends on the mean of five states, a twentieth of the steps apart."""
+    model, states = new_model(), {}
+    data = SentencePairs([([1, 2], [3]), ([4], [5, 6]), ([7], [8])], END, PAD, 2)
+
+    def keep(step: int, loss: Tensor) -> None:
+        states[step] = model.wte.weight.detach().clone()
+
+    train(model, data, n_steps=40, n_warmup=10, on_step=keep)
+    assert list(states) == list(range(1, 41))
+    last_five = torch.stack([states[step] for step in (32, 34, 36, 38, 40)])
+    assert_close(model.wte.weight.detach(), last_five.mean(dim=0))
+
+
+def test_training_ends_on_the_mean_of_late_states():
+    check_training(train_translator)
+
+
+def test_training_of_a_few_steps_keeps_what_there_is():
+    model = new_model()
+    train_translator(model, SentencePairs([([1], [2])], END, PAD, 1), n_steps=3)
+    assert not model.wte.weight.isnan().any()
+
+
 def check_mean(load) -> None:
     models = [new_model(seed=seed) for seed in range(3)]
     states = [model.state_dict() for model in models[1:]]
@@ -581,6 +662,32 @@ class EncoderSeesPadding(PostNormBlock):
 class CausalEncoder(PostNormBlock):
     def forward(self, x, past=None, visible=None):
         return super().forward(x)
+
+
+class DecoderOnlyThatSeesPadding(DecoderOnly):
+    def decode(self, target, memory, visible):
+        return super().decode(target, memory, torch.ones_like(visible))
+
+
+class DecoderOnlyWithPrefix(DecoderOnly):
+    def decode(self, target, memory, visible):
+        self.prefix = True
+        return super().decode(target, memory, visible)
+
+
+class DecoderOnlyOneColumnLate(DecoderOnly):
+    """The logits are read off the rows before: a target token does not know itself."""
+
+    def decode(self, target, memory, visible):
+        return super().decode(target, memory, visible).roll(1, dims=1)
+
+
+def training_without_a_mean(model, data, n_steps, n_warmup, on_step):
+    def keep_last(model, states):
+        model.load_state_dict(states[-1])
+
+    with patch.object(transformer, "load_mean", keep_last):
+        train_translator(model, data, n_steps, n_warmup, on_step)
 
 
 def with_parts(**parts: type[nn.Module]) -> type[Transformer]:
@@ -710,6 +817,11 @@ def greedy_that_ignores_padding(model, source, n_new):
         (check_loss, unmasked_loss),
         (check_loss, loss_that_smooths_over_the_others),
         (check_mean, lambda model, states: model.load_state_dict(states[-1])),
+        (check_training, training_without_a_mean),
+        (lambda wrong: check_one_stack(wrong, False), DecoderOnlyThatSeesPadding),
+        (lambda wrong: check_one_stack(wrong, False), DecoderOnlyWithPrefix),
+        (lambda wrong: check_one_stack(wrong, False), DecoderOnlyOneColumnLate),
+        (check_source_padding, DecoderOnlyThatSeesPadding),
         (check_sinusoids, halves),
         (check_rate, lambda step, n_embd, n: noam_rate(step + 1, n_embd, n)),
         (check_length, beam_without_length),

@@ -1,7 +1,7 @@
-"""Chapter 10's comparison: translators with and without an encoder, on the same pairs, five times.
+"""Chapter 10's comparisons: an encoder or none on the same pairs, and a web that repeats its pairs.
 
-Each seed draws its own pairs, its own weights and its own order. What came out of each run stands
-in `models/translators/results.json`; a run that stands there is not made again.
+Each seed draws its own pairs, its own weights and its own order. What came out of the runs stands
+in `models/translators/`; a run that stands there is not made again.
 """
 
 import json
@@ -9,19 +9,21 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import islice, product
+from itertools import cycle, islice, product
 from statistics import mean, stdev
 from typing import Any
 
 import torch
 
 import miniweb
+from course import models
 from course.chapters import ROOT
-from course.models import commit
 from course.notebooks import write_text
+from gpt2.data import DocumentRows
 from gpt2.decoder import count_parameters
 from gpt2.prompting import exact_match
 from gpt2.tokenizer import Tokenizer
+from gpt2.training import CHECKPOINT, train
 from gpt2.transformer import (
     DecoderOnly,
     SentencePairs,
@@ -31,12 +33,13 @@ from gpt2.transformer import (
     translate,
 )
 
-RESULTS = ROOT / "models" / "translators" / "results.json"
+FOLDER = ROOT / "models" / "translators"
 WORLD = miniweb.MEDIUM
 FIRST_SEED, N_PAGES, N_MERGES = 11, 3000, 767  # of pages of pairs
 ITEM_SEED, N_ITEMS, N_NEW = 5, 200, 20
 MODELS = ("encoder-decoder", "decoder-only")
-AMOUNTS, SEEDS = (200, 400, 100, 300), range(5)  # the amounts in the order of their weight
+AMOUNTS, SEEDS = (200, 400, 100, 300), range(5)  # in the order in which they are run
+SIZE, N_REPEATED = "0.3M", 400  # the web with its pairs repeated
 FORM = re.compile(r'^(.+) = (.+)$|"([^"]+)" is "([^"]+)" in Korean\.', re.MULTILINE)
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 0.975 quantile of t, by number of values
 
@@ -103,7 +106,11 @@ def run(kind: str, n_pairs: int, seed: int) -> dict[str, Any]:
     data = SentencePairs(pairs, model.config.end, model.config.pad, batch_size=32, seed=seed)
     train_translator(model, data)
     what = {"model": kind, "pairs": n_pairs, "seed": seed}
-    return what | {"n_parameters": count_parameters(model), "commit": commit(), **accuracy(model)}
+    return what | {
+        "n_parameters": count_parameters(model),
+        "commit": models.commit(),
+        **accuracy(model),
+    }
 
 
 def planned() -> Iterator[tuple[str, int, int]]:
@@ -112,9 +119,15 @@ def planned() -> Iterator[tuple[str, int, int]]:
         yield kind, n_pairs, seed
 
 
-def results() -> list[dict[str, Any]]:
-    """Return what came out of every run that was written down."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+def results(name: str = "pairs") -> list[dict[str, Any]]:
+    """Return what came out of every run that was written down: of `pairs` or of the `web`."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def write_down(name: str, rows: list[dict[str, Any]]) -> None:
+    """Write what came out of all runs."""
+    write_text(FOLDER / f"{name}.json", json.dumps(rows, indent=1) + "\n")
 
 
 def train_all() -> None:
@@ -126,7 +139,52 @@ def train_all() -> None:
             print(f"{what[0]}, {what[1]} pairs, seed {what[2]}: {new['sentence']}", flush=True)
             rows = [*results(), new]
             rows.sort(key=lambda row: (row["pairs"], row["model"], row["seed"]))
-            write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
+            write_down("pairs", rows)
+
+
+def repeated_pages(seed: int, pool: int) -> list[str]:
+    """Return the pages of a run of chapter 8, each bilingual one exchanged for one of a few.
+
+    These hold the first N_REPEATED pairs of seed 0 and no other, and come again and again.
+    """
+    few, n_pairs = [], 0
+    for page in miniweb.documents(FIRST_SEED, WORLD, ["bilingual"]):
+        n_pairs += len(FORM.findall(page.text))
+        if n_pairs > N_REPEATED:
+            break
+        few.append(page.text)
+    again = cycle(few)
+    fresh = islice(models.documents(1000 * (seed + 1) + pool), models.POOL)
+    return [next(again) if page.genre == "bilingual" else page.text for page in fresh]
+
+
+def train_on_web(seed: int) -> None:
+    """Train chapter 8's 0.3M model on repeated pairs, from where it was left; score it on the way.
+
+    Size, steps, schedule, other pages and test items are those of chapter 8's run of this seed.
+    """
+    torch.set_num_threads(1)
+    folder, config = ROOT / "models" / "runs" / f"repeated-{seed}", models.training_config(SIZE)
+    encoder = Tokenizer.load(models.FOLDER)
+    model = models.new_model(SIZE, seed)
+
+    def pool(k: int) -> list[list[int]]:
+        return [encoder.encode(text) for text in repeated_pages(seed, k)]
+
+    data = DocumentRows(pool, encoder.end_of_text, models.N_CTX, models.BATCH_SIZE, seed)
+    rows = results("web")
+    curve = next((row["curve"] for row in rows if row["seed"] == seed), [])
+    if not curve:
+        rows.append({"seed": seed, "pairs": N_REPEATED, "curve": curve})
+    for step in range(len(curve) * models.CURVE_EVERY, models.N_STEPS, models.CURVE_EVERY):
+        until = step + models.CURVE_EVERY
+        resume = (folder / CHECKPOINT).exists()
+        train(model, data, config, folder, resume=resume, progress=False, until=until)
+        given = models.answers(model, encoder, "translation", models.N_CURVE)
+        right = float(models.score("translation", given).mean())
+        curve.append({"step": until, "translation": round(right, 4)})
+        write_down("web", rows)
+        print(f"web, {N_REPEATED} pairs repeated, seed {seed}, step {until}: {right}", flush=True)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
