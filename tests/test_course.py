@@ -491,7 +491,6 @@ def test_a_chapter_has_changed_if_what_it_imports_has(fresh):
     for file, changed in {
         "src/gpt2/attention.py": {5, 6, 7, 8, 9, 10},  # chapter 4 shows it, and imports nothing
         "src/gpt2/transformer.py": {10},  # through `course.translators`
-        "src/gpt2/pretrained.py": set(),
         "src/gpt2/__main__.py": {6},  # it runs `python -m gpt2`
         "src/miniweb/countries.tsv": {1, 2, 3, 5, 6, 7, 8, 9, 10},
         "src/miniweb/cities.tsv": set(),
