@@ -173,7 +173,7 @@ def train_on_web(seed: int) -> None:
 
     data = DocumentRows(pool, encoder.end_of_text, models.N_CTX, models.BATCH_SIZE, seed)
     rows = results("web")
-    curve = next((row["curve"] for row in rows if row["seed"] == seed), [])
+    curve: list[dict[str, Any]] = next((row["curve"] for row in rows if row["seed"] == seed), [])
     if not curve:
         rows.append({"seed": seed, "pairs": N_REPEATED, "curve": curve})
     for step in range(len(curve) * models.CURVE_EVERY, models.N_STEPS, models.CURVE_EVERY):
