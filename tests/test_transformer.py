@@ -23,6 +23,7 @@ from gpt2.tokenizer import Tokenizer
 from gpt2.transformer import (
     CrossAttention,
     DecoderBlock,
+    DecoderOnly,
     SentencePairs,
     Transformer,
     TransformerConfig,
@@ -39,6 +40,7 @@ from gpt2.transformer import (
     sinusoids,
     smoothed_loss,
     train_step,
+    train_translator,
     translate,
 )
 
@@ -194,6 +196,58 @@ def test_with_their_final_norms_it_does_not():
         check_parity(Transformer, final_norms=True)
 
 
+def check_one_stack(model_class: type[DecoderOnly], prefix: bool) -> None:
+    """Compare logits and gradients with PyTorch's own stack over both texts in one."""
+
+    def build(config: TransformerConfig) -> DecoderOnly:
+        return model_class(config, prefix)
+
+    model = new_model(build)
+    layer = nn.TransformerEncoderLayer(C, H, 4 * C, dropout=0, activation="relu", batch_first=True)
+    theirs = nn.TransformerEncoder(layer, CONFIG.n_layer, enable_nested_tensor=False)
+    state = model.state_dict()
+    names = {
+        ours.replace("encoder", "decoder"): name.removeprefix("encoder.")
+        for ours, name in their_names().items()
+        if ours.startswith("encoder")
+    }
+    theirs.load_state_dict({name: state[ours] for ours, name in names.items()})
+    wte = state["wte.weight"]
+    S, T = SOURCE.size(1), TARGET.size(1)
+    places = [
+        [formula_position(t, c, C) for c in range(C)] for n in (S, T) for t in range(n)
+    ]  # the target's begin anew
+    both = torch.cat([SOURCE, TARGET], dim=1)
+    hidden = torch.ones(S + T, S + T).triu(1).bool()
+    if prefix:
+        hidden[:S, :S] = False
+    padding = both == PAD
+    padding[:, S:] = False  # behind the target, and hidden as the future is
+    out = theirs(wte[both] * C**0.5 + torch.tensor(places), hidden, padding)[:, S:] @ wte.T
+    ours = model(SOURCE, TARGET)
+    real = TARGET != PAD
+    assert_close(ours[real], out[real], "logits")
+    ours[real].square().mean().backward()
+    out[real].square().mean().backward()
+    their_parameters = dict(theirs.named_parameters())
+    for name, other in names.items():
+        grad = model.get_parameter(name).grad
+        assert_close(grad, their_parameters[other].grad, f"gradient of {name}")
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_one_stack_for_both_texts_equals_torch(prefix):
+    check_one_stack(DecoderOnly, prefix)
+
+
+def test_a_decoder_only_model_has_no_encoder_and_no_cross_attention():
+    model = DecoderOnly(CONFIG)
+    assert not len(model.encoder) and not any("cross" in name for name in model.state_dict())
+    block = sum(p.numel() for p in Transformer(CONFIG).encoder[0].parameters())
+    n = sum(p.numel() for p in model.parameters())
+    assert n == CONFIG.n_layer * block + CONFIG.n_vocab * C
+
+
 def check_loss(loss_of) -> None:
     logits = torch.randn(3, 6, 21, generator=torch.Generator().manual_seed(3))
     for epsilon in (0.0, 0.1, 0.7):
@@ -259,6 +313,7 @@ def check_future_is_hidden(model_class: type[Transformer]) -> None:
 
 def test_future_target_tokens_change_nothing():
     check_future_is_hidden(Transformer)
+    check_future_is_hidden(DecoderOnly)
 
 
 def check_source_padding(model_class: type[Transformer]) -> None:
@@ -271,6 +326,7 @@ def check_source_padding(model_class: type[Transformer]) -> None:
 
 def test_source_padding_changes_nothing():
     check_source_padding(Transformer)
+    check_source_padding(DecoderOnly)
 
 
 def check_source_is_read(model_class: type[Transformer]) -> None:
@@ -286,6 +342,7 @@ def check_source_is_read(model_class: type[Transformer]) -> None:
 
 def test_every_source_token_is_read():
     check_source_is_read(Transformer)
+    check_source_is_read(DecoderOnly)
 
 
 def check_cross_is_self(cross_class: type[CrossAttention]) -> None:
@@ -363,6 +420,17 @@ def score(model: Transformer, source: Tensor, ids: tuple[int, ...], alpha: float
     return total / ((5 + len(ids)) / 6) ** alpha
 
 
+def patient_model(seed: int) -> Transformer:
+    """Build a tiny model that does not always end at once, so that length matters."""
+    model = tiny_model(seed)
+    with torch.no_grad():
+        model.wte.weight.copy_(2 * torch.randn(4, 8, generator=torch.Generator().manual_seed(seed)))
+        model.wte.weight[TINY.end] *= 0.2
+        for block in model.decoder:
+            nn.init.normal_(block.ln_3.bias)
+    return model
+
+
 def check_exhaustive(search) -> None:
     """A beam with room for everything finds the best of all translations of up to 4 tokens."""
     everything = [
@@ -372,9 +440,10 @@ def check_exhaustive(search) -> None:
         if TINY.end not in ids[:-1] and (ids[-1] == TINY.end or n == 4)
     ]
     source = torch.tensor([[0, 1, TINY.end]])
-    for seed, alpha in product(range(4), (0.0, 0.6, 2.0)):
-        model = tiny_model(seed)
-        best = max(everything, key=lambda ids: score(model, source, ids, alpha))
+    for seed, alpha in product(range(6), (0.0, 0.6, 2.0)):
+        model = patient_model(seed)
+        ended = [ids for ids in everything if ids[-1] == TINY.end]
+        best = max(ended, key=lambda ids: score(model, source, ids, alpha))
         found = search(model, source, 4, width=len(everything), alpha=alpha)
         assert tuple(found[0][1]) == best, f"seed {seed}, alpha {alpha}"
         assert found[0][0] == pytest.approx(score(model, source, best, alpha), rel=1e-4)
@@ -401,34 +470,50 @@ def test_a_beam_of_one_is_greedy():
 class Scripted:
     """A stand-in for a model that says with fixed probabilities what follows what."""
 
-    config = SimpleNamespace(end=2, pad=3)
-    after = (  # the last token: p of the tokens 0, 1 and end
-        (0.02, 0.02, 0.96),  # 0 ends at once: p = 0.50 * 0.96 = 0.48
-        (0.03, 0.95, 0.02),  # 1 goes on
-        (0.50, 0.45, 0.05),  # at the start
-    )
+    def __init__(self, *after: tuple[float, ...]) -> None:
+        """Take one row for each token, and for `end`, which stands for the start, as the last."""
+        self.table = torch.tensor(after)  # (V, V)
+        self.config = SimpleNamespace(end=len(after) - 1, pad=len(after))
 
     def encode(self, source):
         return torch.zeros(1, 1, 1), None
 
     def decode(self, target, memory, visible):
         assert len(memory) == len(target), "the memory is not that of every hypothesis"
-        rows = [(*self.after[int(ids[-1])], 0.0) for ids in target]
-        return torch.tensor(rows).log()[:, None]  # (n, 1, V)
+        return self.table[target].log()  # (n, T, V)
+
+
+NOTHING = torch.zeros(1, 1, dtype=torch.long)  # a source for it
 
 
 def check_length(search) -> None:
-    """0 alone has p = 0.48, five ones have 0.37: alpha decides which is better."""
-    source = torch.zeros(1, 1, dtype=torch.long)
-    short, long = [0, 2], [1, 1, 1, 1, 1]
-    assert search(Scripted(), source, 5, width=3, alpha=0.0)[0][1] == short
-    value, ids = search(Scripted(), source, 5, width=3, alpha=1.0)[0]
+    """0 alone has p = 0.48, the text 1 2 3 4 has 0.45 * 0.97^4: alpha decides which is better."""
+    go_on = [tuple(0.97 if i == word + 1 else 0.006 for i in range(6)) for word in range(1, 5)]
+    start = (0.50, 0.45, 0.01, 0.01, 0.01, 0.02)
+    model = Scripted((0.008, 0.008, 0.008, 0.008, 0.008, 0.96), *go_on, start)
+    short, long = [0, 5], [1, 2, 3, 4, 5]
+    assert search(model, NOTHING, 9, width=3, alpha=0.0)[0][1] == short
+    value, ids = search(model, NOTHING, 9, width=3, alpha=1.0)[0]
     assert ids == long
-    assert value == pytest.approx(math.log(0.45 * 0.95**4) / (10 / 6), rel=1e-4)
+    assert value == pytest.approx(math.log(0.45 * 0.97**4) / (10 / 6), rel=1e-4)
 
 
 def test_alpha_decides_between_short_and_long():
     check_length(beam_search)
+
+
+def check_unfinished(search) -> None:
+    """What has not ended is no translation: 1 1 1 1 1 loses, however high its score."""
+    model = Scripted((0.02, 0.02, 0.96), (0.03, 0.94, 0.03), (0.50, 0.45, 0.05))
+    found = search(model, NOTHING, 5, width=3, alpha=1.0)
+    assert found[0][1] == [0, 2]
+    endless = [value for value, ids in found if ids == [1] * 5]
+    assert endless and endless[0] > found[0][0], "the case is none: its score is not the highest"
+    assert search(model, NOTHING, 1, width=1)[0][1] == [0], "and if nothing has ended"
+
+
+def test_an_unfinished_text_is_behind_all_that_have_ended():
+    check_unfinished(beam_search)
 
 
 def test_results_are_sorted_and_no_more_than_the_width():
@@ -436,7 +521,9 @@ def test_results_are_sorted_and_no_more_than_the_width():
     for width in (1, 2, 5):
         found = beam_search(model, source, 5, width=width)
         assert len(found) == width
-        assert found == sorted(found, reverse=True)
+        for ended in (True, False):
+            part = [h for h in found if (h[1][-1] == TINY.end) == ended]
+            assert part == sorted(part, reverse=True)
 
 
 def check_batch_is_one_by_one(search) -> None:
@@ -477,6 +564,30 @@ def test_a_small_model_learns_to_turn_sentences_round():
     assert right >= 16, f"{right} of 20 unseen sentences"
     _, ids_ = beam_search(model, encode_source(model, tokenizer, ["hat cup old"]), 20)[0]
     assert read_target(model, tokenizer, ids_) == "old cup hat"
+
+
+def check_training(train) -> None:
+    """The model ends on the mean of five states, a twentieth of the steps apart."""
+    model, states = new_model(), {}
+    data = SentencePairs([([1, 2], [3]), ([4], [5, 6]), ([7], [8])], END, PAD, 2)
+
+    def keep(step: int, loss: Tensor) -> None:
+        states[step] = model.wte.weight.detach().clone()
+
+    train(model, data, n_steps=40, n_warmup=10, on_step=keep)
+    assert list(states) == list(range(1, 41))
+    last_five = torch.stack([states[step] for step in (32, 34, 36, 38, 40)])
+    assert_close(model.wte.weight.detach(), last_five.mean(dim=0))
+
+
+def test_training_ends_on_the_mean_of_late_states():
+    check_training(train_translator)
+
+
+def test_training_of_a_few_steps_keeps_what_there_is():
+    model = new_model()
+    train_translator(model, SentencePairs([([1], [2])], END, PAD, 1), n_steps=3)
+    assert not model.wte.weight.isnan().any()
 
 
 def check_mean(load) -> None:
@@ -551,6 +662,32 @@ class EncoderSeesPadding(PostNormBlock):
 class CausalEncoder(PostNormBlock):
     def forward(self, x, past=None, visible=None):
         return super().forward(x)
+
+
+class DecoderOnlyThatSeesPadding(DecoderOnly):
+    def decode(self, target, memory, visible):
+        return super().decode(target, memory, torch.ones_like(visible))
+
+
+class DecoderOnlyWithPrefix(DecoderOnly):
+    def decode(self, target, memory, visible):
+        self.prefix = True
+        return super().decode(target, memory, visible)
+
+
+class DecoderOnlyOneColumnLate(DecoderOnly):
+    """The logits are read off the rows before: a target token does not know itself."""
+
+    def decode(self, target, memory, visible):
+        return super().decode(target, memory, visible).roll(1, dims=1)
+
+
+def training_without_a_mean(model, data, n_steps, n_warmup, on_step):
+    def keep_last(model, states):
+        model.load_state_dict(states[-1])
+
+    with patch.object(transformer, "load_mean", keep_last):
+        train_translator(model, data, n_steps, n_warmup, on_step)
 
 
 def with_parts(**parts: type[nn.Module]) -> type[Transformer]:
@@ -630,6 +767,10 @@ def beam_that_forgets_what_ended(model, source, n_new, width=4, alpha=0.6):
     return [hypothesis for hypothesis in found if len(hypothesis[1]) == longest]
 
 
+def beam_that_counts_the_unfinished(model, source, n_new, width=4, alpha=0.6):
+    return sorted(beam_search(model, source, n_new, width, alpha), reverse=True)
+
+
 def beam_of_two(model, source, n_new, width=4, alpha=0.6):
     return beam_search(model, source, n_new, width + 1, alpha)[:1]
 
@@ -676,10 +817,16 @@ def greedy_that_ignores_padding(model, source, n_new):
         (check_loss, unmasked_loss),
         (check_loss, loss_that_smooths_over_the_others),
         (check_mean, lambda model, states: model.load_state_dict(states[-1])),
+        (check_training, training_without_a_mean),
+        (lambda wrong: check_one_stack(wrong, False), DecoderOnlyThatSeesPadding),
+        (lambda wrong: check_one_stack(wrong, False), DecoderOnlyWithPrefix),
+        (lambda wrong: check_one_stack(wrong, False), DecoderOnlyOneColumnLate),
+        (check_source_padding, DecoderOnlyThatSeesPadding),
         (check_sinusoids, halves),
         (check_rate, lambda step, n_embd, n: noam_rate(step + 1, n_embd, n)),
         (check_length, beam_without_length),
         (check_length, beam_that_forgets_what_ended),
+        (check_unfinished, beam_that_counts_the_unfinished),
         (check_exhaustive, beam_without_length),
         (check_exhaustive, beam_that_forgets_what_ended),
         (check_exhaustive, beam_by_mean),

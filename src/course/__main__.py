@@ -50,6 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     growth.add_argument("run", nargs="*", help="as listed, 0.3M-0 or 0.3M-0-36000; default: none")
     growth.add_argument("--minutes", type=float, default=85, help="to train for (default: 85)")
     growth.add_argument("--world", type=int, default=0, help="an invented one, to tune on")
+    translators = commands.add_parser(
+        "translators", help="train the translators of chapter 10, or go on where it stopped"
+    )
+    translators.add_argument(
+        "--web", type=int, metavar="SEED", help="train on a web that repeats 400 pairs, instead"
+    )
     rules = commands.add_parser(
         "rules", help="search the strongest rule of each task that needs no model"
     )
@@ -215,6 +221,17 @@ def run_growth(options: argparse.Namespace) -> int:
         if growth.train_run(run, options.minutes):
             growth.write_down(run)
         print(growth.describe(run))
+    return 0
+
+
+def run_translators(options: argparse.Namespace) -> int:
+    """Make the runs that are missing, or go on with one on a web of repeated pairs."""
+    from course import translators
+
+    if options.web is None:
+        translators.train_all()
+    else:
+        translators.train_on_web(options.web)
     return 0
 
 

@@ -14,12 +14,14 @@ from nbformat import NotebookNode
 
 from course.chapters import ROOT
 
-FOLLOWED = ("gpt2", "miniweb", "course.models")  # the rest of `course` is no part of a lesson
+# The rest of `course` is no part of a lesson.
+FOLLOWED = ("gpt2", "miniweb", "course.models", "course.translators")
 DATA = {  # what they read besides
     "miniweb.facts": "src/miniweb/countries.tsv",
     "miniweb.cities": "src/miniweb/cities.tsv",
     "miniweb.lexicon": "src/miniweb/lexicon/*.tsv",
     "course.models": "models/*",
+    "course.translators": "models/translators/*",
     "gpt2.pretrained": "src/gpt2/published.json",
     "course.figures": "src/course/figures.mplstyle",
 }

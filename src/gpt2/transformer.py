@@ -1,8 +1,8 @@
 """The Transformer of 2017: an encoder, and a decoder that looks at it. Chapter 10."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
 
@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gpt2.attention import CausalSelfAttention, attend, merge_heads, split_heads
+from gpt2.attention import (
+    CausalSelfAttention,
+    attend,
+    causal_mask,
+    merge_heads,
+    split_heads,
+)
 from gpt2.bert import FeedForward, PostNormBlock, both_sides
 from gpt2.data import Batch, epoch_order
 from gpt2.tokenizer import Tokenizer
@@ -155,6 +161,34 @@ class Transformer(nn.Module):
         return self.decode(target, *self.encode(source))
 
 
+class DecoderOnly(Transformer):
+    """The same parts without encoder and cross-attention; called as a Transformer is.
+
+    Source and target are one text in one stack of n_layer blocks. `prefix` lets the
+    source see itself from both sides; else all is causal. Positions begin anew with the
+    target, as in a Transformer. Source: Liu et al. 2018, section 4.2.3; Dong et al.
+    2019, for the prefix.
+    """
+
+    def __init__(self, config: TransformerConfig, prefix: bool = False) -> None:
+        super().__init__(replace(config, n_layer=0))  # the table, and empty stacks
+        C, H, layers = config.n_embd, config.n_head, range(config.n_layer)
+        self.config, self.prefix = config, prefix
+        self.decoder = nn.ModuleList(PostNormBlock(C, H, F.relu, 1e-5) for _ in layers)
+        self.decoder.apply(init_glorot)
+
+    def decode(self, target: Tensor, memory: Tensor, visible: Tensor) -> Tensor:
+        """Read on from the embedded source: (B, T) -> (B, T, n_vocab)."""
+        S, T = memory.size(1), target.size(1)
+        mask = causal_mask(S + T, S + T, target.device)
+        mask[:S, :S] |= self.prefix
+        real = F.pad(visible, (0, T), value=True)  # (B, 1, 1, S + T)
+        x = torch.cat([memory, embed(target, self.wte)], dim=1)  # (B, S + T, C)
+        for block in self.decoder:
+            x = block(x, visible=mask & real)
+        return F.linear(x[:, S:], self.wte.weight)
+
+
 def smoothed_loss(
     logits: Tensor, targets: Tensor, pad: int, epsilon: float = 0.1
 ) -> Tensor:
@@ -250,6 +284,28 @@ def load_mean(model: nn.Module, states: Sequence[dict[str, Tensor]]) -> None:
         p.copy_(torch.stack([state[name] for state in states]).mean(dim=0))
 
 
+def train_translator(
+    model: Transformer,
+    data: SentencePairs,
+    n_steps: int = 1000,
+    n_warmup: int = 400,
+    on_step: Callable[[int, Tensor], None] = lambda step, loss: None,
+) -> None:
+    """Train by the recipe of 2017, in place; end on the mean of five late states.
+
+    These lie a twentieth of the steps apart. `on_step` gets the number of steps made
+    and the loss before the last of them.
+    """
+    optimizer, states, gap = new_optimizer(model), [], max(1, n_steps // 20)
+    for step in range(1, n_steps + 1):
+        rate = noam_rate(step - 1, model.config.n_embd, n_warmup)
+        loss = train_step(model, optimizer, data.batch(step - 1), rate)
+        if (n_steps - step) % gap == 0 and n_steps - step < 5 * gap:
+            states.append({name: p.clone() for name, p in model.state_dict().items()})
+        on_step(step, loss)
+    load_mean(model, states)
+
+
 @torch.inference_mode()
 def greedy_search(model: Transformer, source: Tensor, n_new: int) -> Tensor:
     """Translate a batch by the likeliest tokens: (B, S) -> (B, T <= n_new), padded."""
@@ -282,7 +338,8 @@ def beam_search(
     """Translate one sentence (1, S); return up to `width` (score, ids), the best first.
 
     A hypothesis that ends leaves the beam and is kept (Sutskever et al. 2014, section
-    3.2). Its score is log p over `length_penalty`; `end` counts as a token.
+    3.2). Its score is log p over `length_penalty`; `end` counts as a token. What has
+    not ended after n_new tokens is no translation, and stands behind all that has.
     """
     memory, visible = model.encode(source)
     live = source.new_full((1, 1), model.config.end)  # (n, T): hypotheses that go on
@@ -301,7 +358,9 @@ def beam_search(
         live, log_p = rows[~ended], log_p[~ended]
         if not len(live):
             break
-    return sorted(found, reverse=True)
+    return sorted(
+        found, key=lambda h: (h[1][-1] == model.config.end, h[0]), reverse=True
+    )
 
 
 def encode_source(
