@@ -1,7 +1,10 @@
 """BERT against the `transformers` BERT, the masking's statistics, and wrong implementations."""
 
 import math
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import pytest
 import torch
@@ -12,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM
 
+from course.chapters import ROOT
+from course.notebooks import read_notebook
 from gpt2.bert import (
     BERT,
     BERTConfig,
@@ -32,6 +37,9 @@ from gpt2.bert import (
 from gpt2.data import IGNORE, Batch, DocumentRows
 from gpt2.decoder import GPT, Block, GPTConfig, count_parameters
 from gpt2.training import TrainingConfig, new_optimizer, next_token_loss, train_step
+from miniweb import SMALL as SMALL_WORLD
+from miniweb.korean import CHAT_EVENTS, CHAT_LINES, CHAT_REMARKS
+from miniweb.world import is_held_out
 
 Build = Callable[[BERTConfig], nn.Module]
 Mask = Callable[[Tensor, SpecialTokens, torch.Generator], Batch]
@@ -674,3 +682,99 @@ def mean_logprobs(model: GPT, texts: Sequence[Sequence[int]], end_of_text: int) 
 def test_the_sum_over_texts_kills_a_wrong_score(mutant: Callable[..., Tensor]) -> None:
     with pytest.raises(AssertionError):
         check_text_logprobs(mutant)
+
+
+# What chapter 9 prints, by another way.
+
+
+def chapter_9() -> tuple[str, str]:
+    """Return the text of the chapter and what its cells have printed."""
+    cells = read_notebook(ROOT / "chapters" / "09_bert.ipynb").cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return (
+        "\n".join(cell.source for cell in cells),
+        "\n".join(output.get("text", "") for output in outputs),
+    )
+
+
+def chat_limits(is_held: Callable[[int, str, str], bool]) -> list[Fraction]:
+    """From the left by the odds of grammar, text and test, and from both sides by the test's."""
+    sums = [Fraction(0)] * 4
+    for number, (opening, lines) in enumerate(CHAT_LINES.items()):
+        grammar, text, test = Counter(), Counter(), Counter()
+        by_remark: dict[str, Counter[str]] = defaultdict(Counter)
+        for _, word, remark in lines:
+            expected = any(opening.endswith(event) for event in CHAT_EVENTS[word])
+            weight = Fraction(1 + expected, len(CHAT_REMARKS[word]))
+            held = is_held(number, opening, remark)
+            grammar[word] += weight
+            (test if held else text)[word] += weight
+            by_remark[remark][word] += weight * held
+        for k, known in enumerate((grammar, text, test)):
+            best = [word for word in known if known[word] == max(known.values())]
+            sums[k] += sum(test[word] for word in best) / len(best) / test.total()
+        sums[3] += sum(max(words.values()) for words in by_remark.values()) / test.total()
+    return [total / len(CHAT_LINES) for total in sums]
+
+
+def phrase_limits(nouns: dict[str, int]) -> list[Fraction]:
+    """The same for adjectives, of which only the number of held-out nouns matters."""
+    total, few = sum(nouns.values()), min(nouns.values())
+    fewest = [n for n in nouns.values() if n == few]  # the likeliest in the text, tied
+    by_text, by_test = Fraction(sum(fewest), total * len(fewest)), max(nouns.values())
+    return [Fraction(1, len(nouns)), by_text, Fraction(by_test, total), Fraction(1)]
+
+
+def test_the_limits_of_chapter_9_come_out_another_way() -> None:
+    """Two ways to the same fractions: sums by opening here, a list of all lines there."""
+    remarks = list(CHAT_REMARKS.values())
+    adjectives = [word.english for word in SMALL_WORLD.adjectives]
+    things = [word.english for word in SMALL_WORLD.things]
+    hashed = {a: sum(is_held_out("phrase", a, t) for t in things) for a in adjectives}
+    expected = {
+        "by hash Korean": chat_limits(lambda _, *pair: is_held_out("chat", *pair)),
+        "by hash English": phrase_limits(hashed),
+        "balanced Korean": chat_limits(lambda n, _, last: last in [r[n % len(r)] for r in remarks]),
+        "balanced English": phrase_limits(dict.fromkeys(adjectives, 4)),
+    }
+    _, printed = chapter_9()
+    for name, limits in expected.items():
+        held, language = name.rsplit(" ", 1)
+        row = re.search(rf"^{held} +{language} +([\d. ]+)$", printed, re.MULTILINE)
+        assert row, f"chapter 9 prints no row {name}"
+        assert row[1].split() == [f"{float(limit):.3f}" for limit in limits], name
+    text, both = expected["balanced Korean"][1], expected["balanced Korean"][3]
+    assert f"'Korean left': '{text}', 'Korean both': '{both}'" in printed
+    assert len(set(expected["balanced Korean"][:3])) == 1, "the balanced pairs set readers apart"
+
+
+def test_each_interval_of_the_duel_is_that_of_its_five_seeds() -> None:
+    _, printed = chapter_9()
+    rows = re.findall(r"^\w+ +(?:causal|masked) +((?:\d\.\d+ +){5})(\S+) ± (\S+)", printed, re.M)
+    assert len(rows) == 4
+    for seeds, mean, half in rows:
+        values = torch.tensor([float(value) for value in seeds.split()], dtype=torch.float64)
+        t = 2.7764  # Student's t, 97.5 %, 4 degrees of freedom
+        assert abs(values.mean() - float(mean)) < 1.1e-3
+        assert abs(t * values.std() / 5**0.5 - float(half)) < 2e-3
+
+
+def test_the_t_of_five_seeds_leaves_out_one_in_twenty() -> None:
+    """Draw five numbers of a normal distribution, many times: the interval misses 5 % of means."""
+    draws = torch.randn(400_000, 5, generator=torch.Generator().manual_seed(0))
+    missed = draws.mean(1).abs() > 2.776 * draws.std(1) / 5**0.5
+    assert abs(missed.float().mean() - 0.05) < 0.0015  # four standard errors
+
+
+@pytest.mark.parametrize(
+    ("says", "no_longer"),
+    [
+        ("manteora", "mandeora"),  # 많더라: [만터라]
+        ("*next sentence prediction* (NSP)", "trained on a second task as well"),
+        ("the tanh form since 7 February 2019", "| tanh form | exact |"),
+        ("그때 사람 많더라", "You do not hesitate. Places are crowded"),
+    ],
+)
+def test_chapter_9_says_it_right(says: str, no_longer: str) -> None:
+    text, _ = chapter_9()
+    assert says in text and no_longer not in text
