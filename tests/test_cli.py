@@ -498,7 +498,7 @@ def test_a_run_within_the_text_folder_does_not_break_the_next(text, tmp_path):
 def test_a_run_is_no_text(copy, tmp_path, capsys):
     (copy / "train.npy").unlink()
     assert run("train", copy, "--out", tmp_path / "other", *SMALL) == 1
-    assert "is a run and no text: name the text" in capsys.readouterr().err
+    assert "is a run, not a text: name the text" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
@@ -633,7 +633,7 @@ def test_an_old_run_resumes_and_generates(tmp_path, capsys):
     rows = read_metrics(old / "metrics.csv")
     assert [row["step"] for row in rows] == [10, 20] and rows[1]["loss"] < 5.55
     assert run("train", "--out", old, "--resume", "--width", 4) == 1
-    assert "was begun with --width 2, not 4" in capsys.readouterr().err
+    assert "was started with --width 2, not 4" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------- kernels

@@ -655,10 +655,10 @@ def test_resume_after_a_real_kill_is_bit_equal(tmp_path, how):
 def test_full_disk_is_named_and_its_cure_works(tmp_path, limit):
     result = run_elsewhere(tmp_path / "run", FULL_DISK.replace("{limit}", str(limit)))
     assert result.returncode == 1
-    assert "OSError: cannot write" in result.stderr and "Make room" in result.stderr
+    assert "OSError: cannot write" in result.stderr and "Free some space" in result.stderr
     assert not list((tmp_path / "run").glob("*.tmp"))
     started = limit > 0
-    cure = "resume: the checkpoint before it is whole" if started else "start again: nothing"
+    cure = "resume: the previous checkpoint is intact" if started else "start again: nothing"
     assert f"then {cure}" in result.stderr
     assert (tmp_path / "run" / CHECKPOINT).exists() == started
     run(tmp_path / "run", resume=started)
@@ -673,7 +673,7 @@ def test_metrics_hold_each_step_once_and_no_half_row(tmp_path):
     assert [row["step"] for row in read_metrics(path) if row["validation"]] == [4, 8, 12]
     path.write_text(path.read_text() + "13,2.5,0.")  # a kill in the middle of a row
     assert [row["step"] for row in read_metrics(path)] == list(range(1, 13))
-    training.open_metrics(path, 6)
+    training._open_metrics(path, 6)
     with path.open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == list("123456")
 
@@ -780,9 +780,9 @@ def test_damaged_checkpoints_are_named(tmp_path):
     whole = (tmp_path / "run" / CHECKPOINT).read_bytes()
     for content in (b"", b"not a checkpoint", whole[: len(whole) // 2], whole[:50]):
         path.write_bytes(content)
-        assert "damaged or no checkpoint" in refused(path)
+        assert "damaged or not a checkpoint" in refused(path)
     torch.save({"model": torch.zeros(100_000)}, path)  # a pickle by another name
-    assert "damaged or no checkpoint" in refused(path)
+    assert "damaged or not a checkpoint" in refused(path)
 
 
 SETTINGS = {"step": "12", "model": "{}", "training": "{}"}
@@ -804,7 +804,7 @@ def test_safetensors_of_other_origin_are_said_to_be_that(tmp_path, header):
     path = tmp_path / "model.safetensors"
     training.save_file({"a": torch.zeros(1)}, path, header)
     says = refused(path)
-    assert "a safetensors file, but no checkpoint of this trainer" in says
+    assert "a safetensors file, but not a checkpoint of this trainer" in says
     assert "damaged" not in says and "a file that `train` has written" in says
     assert header != {"format": "pt"} or "{'format': 'pt'}" in says
 
@@ -845,7 +845,7 @@ def test_weights_alone_are_no_run_to_resume(tmp_path):
     header = {k: json.dumps(v) for k, v in read_checkpoint(path)[0].items()}
     training.save_file(read_checkpoint(path, "model.")[1], path, header)
     assert evaluate(load_model(path), windows()) == evaluate(model, windows())
-    with pytest.raises(ValueError, match="holds weights alone: no run can be resumed from it"):
+    with pytest.raises(ValueError, match="holds weights only: use them to begin a new run"):
         load_checkpoint(path, model, new_optimizer(model, SHORT), SHORT)
 
 
@@ -858,7 +858,7 @@ def test_a_checkpoint_from_before_minimum_and_warm_up_were_derived(tmp_path):
     assert {name: saved[name] for name in given} == given
     assert load_checkpoint(path, model, new_optimizer(model, SHORT), TrainingConfig(**given)) == 4
     derived = TrainingConfig(n_steps=40, learning_rate=3e-3)
-    with pytest.raises(ValueError, match=r"with n_warmup = 20 \(not 4\): resume with its own"):
+    with pytest.raises(ValueError, match=r"configuration, n_warmup = 20 \(not 4\): resume"):
         load_checkpoint(path, model, new_optimizer(model, SHORT), derived)
     save_checkpoint(path, model, new_optimizer(model, SHORT), 4, derived)
     saved = read_checkpoint(path)[0]["training"]

@@ -1,4 +1,4 @@
-"""Writing text: the next token, chosen again and again, the past kept. Chapter 7."""
+"""Writing text: choose the next token again and again, keep the past. Chapter 7."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Sampling:
     """How the next token is drawn: by temperature, then top-k, then top-p.
 
     Temperature 0 is greedy. keep_crossing=False takes the released top-p, without the
-    token that crosses p. Raises ValueError for a knob out of range. Source:
+    token that crosses p. Raises ValueError for a setting out of range. Source:
     `sample_sequence` in src/sample.py.
     """
 
@@ -54,12 +54,12 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float, keep_crossing: bool = True) -> Tensor:
-    """Keep the likeliest tokens up to probability p, the rest is -inf: (..., V).
+    """Keep the likeliest tokens up to probability p, set others to -inf: (..., V).
 
     The usual nucleus is the smallest set with p or more (Holtzman et al. 2020, section
     3.1): all at p = 1. Which of two equal tokens at its edge stays depends on the sort.
-    The released `top_p_logits` drops the token that crosses p, save the first one, and
-    cuts by value, so equal tokens share their fate.
+    The released `top_p_logits` drops the token that crosses p, unless it is the first,
+    and cuts by value, so equal tokens share their fate.
     """
     if not keep_crossing:
         ranked = logits.sort(dim=-1, descending=True).values  # (..., V)
@@ -76,9 +76,9 @@ def keep_top_p(logits: Tensor, p: float, keep_crossing: bool = True) -> Tensor:
 
 
 def reshape_logits(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Turn the knobs in the released order: temperature, top-k, top-p: (..., V).
+    """Apply temperature, top-k and top-p, in the released order: (..., V).
 
-    The largest logit of a row becomes 0, which changes no probability, so that a tiny
+    The largest logit of a row becomes 0, which changes no probability, so a tiny
     temperature makes others -inf and nothing nan. For temperature 0 see `choose`.
     """
     logits = logits.float() - logits.float().amax(dim=-1, keepdim=True)  # (..., V)
@@ -95,7 +95,7 @@ def choose(
 ) -> Tensor:
     """Choose one token a row: (B, V) -> (B,) ids.
 
-    Drawn on the CPU, so that one seed means one text on every device.
+    Drawn on the CPU: one seed means one text on every device.
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
@@ -118,7 +118,7 @@ class LayerCache:
         self.length = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, H, T, D) behind the past; return all: (B, H, length, D) each."""
+        """Write (B, H, T, D) after the past; return all: (B, H, length, D) each."""
         start, end = self.length, self.length + k.size(2)
         self.k[:, :, start:end] = k
         self.v[:, :, start:end] = v
@@ -127,7 +127,7 @@ class LayerCache:
 
 
 def new_cache(model: GPT, batch: int = 1) -> list[LayerCache]:
-    """Make an empty cache a layer, on the model's device and in its precision."""
+    """Make an empty cache for each layer, on the model's device, in its precision."""
     config, like = model.config, model.wte.weight
     return [LayerCache(batch, config.n_head, config.n_ctx, like) for _ in model.h]
 
@@ -135,7 +135,7 @@ def new_cache(model: GPT, batch: int = 1) -> list[LayerCache]:
 def next_logits(
     model: GPT, idx: Tensor, cache: list[LayerCache] | None = None
 ) -> Tensor:
-    """Return the logits that follow the last token alone: (B, T) -> (B, n_vocab)."""
+    """Return the logits of the next token only: (B, T) -> (B, n_vocab)."""
     return F.linear(model.hidden(idx, cache)[:, -1], model.wte.weight)
 
 
@@ -147,7 +147,7 @@ def next_tokens(
     generator: torch.Generator | None = None,
     use_cache: bool = True,
 ) -> Iterator[int]:
-    """Yield the tokens that follow ids one by one, without end.
+    """Yield tokens that follow ids, one by one, without end.
 
     A window that outgrows n_ctx keeps its newer half, read again from position 0.
     """
@@ -201,7 +201,7 @@ def stream_text(
 ) -> Iterator[str]:
     """Yield the continuation in pieces of whole characters, up to end-of-text.
 
-    The prompt is the start of a document, so end-of-text stands before it, as in
+    The prompt is the start of a document, so end-of-text comes before it, as in
     training. The released code does that for an empty prompt only. Raises what
     `generate` raises.
     """

@@ -88,7 +88,7 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def check_compile(device: torch.device) -> None:
-    """Compile something small, so that no run begins that cannot make a step."""
+    """Compile something small, to find out before a run begins."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:
@@ -105,7 +105,7 @@ def n_positions(settings: Settings) -> int:
 
 
 def n_parameters(settings: Settings, n_vocab: int) -> int:
-    """Count a model's numbers before they take memory; see `count_parameters`."""
+    """Count a model's parameters before it is built; see `count_parameters`."""
     width = settings["width"]
     block = 12 * width**2 + 13 * width
     tables = (n_vocab + n_positions(settings)) * width
@@ -189,7 +189,7 @@ def new_settings(given: Settings, defaults: Settings, device: torch.device) -> S
 def start_run(text: str | None, out: Path, given: Settings, settings: Settings) -> None:
     """Make the run's folder, complete or not at all: settings, tokenizer and tokens.
 
-    Tokens that `tokenize` has made stay where they are.
+    Tokens made by `tokenize` stay where they are.
     """
     if text is None:
         raise ValueError("name a text to train on, or --resume a run.")
@@ -199,10 +199,10 @@ def start_run(text: str | None, out: Path, given: Settings, settings: Settings) 
     about_text = {"merges", "tokenizer", "split_at_marks"} & given.keys()
     if ready and about_text:
         names = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(about_text))
-        raise ValueError(f"{text} is tokenized already: leave {names} away.")
+        raise ValueError(f"{text} is tokenized already: leave out {names}.")
     if not ready and (Path(text) / RUN).is_file():
         raise ValueError(
-            f"{text} is a run and no text: name the text that it learned from."
+            f"{text} is a run, not a text: name the text that it was trained on."
         )
     with on_disk(text) as source, new_folder(out) as folder:
         if ready:
@@ -223,10 +223,10 @@ def write_settings(folder: Path, settings: Settings) -> None:
 
 
 def read_settings(out: Path, defaults: Settings) -> Settings:
-    """Read run.json. Raises ValueError that names it if somebody has damaged it."""
+    """Read run.json. Raises ValueError that names it if it is damaged."""
     if not (out / RUN).is_file():
         raise FileNotFoundError(
-            f"{out} holds no run to resume: name a text, and leave --resume away."
+            f"{out} holds no run to resume: name a text, and leave out --resume."
         )
     expected = defaults | {"text": "", "tokens": "", "n_tokens": 0}
     try:
@@ -237,7 +237,7 @@ def read_settings(out: Path, defaults: Settings) -> Settings:
                 raise TypeError(f"{name} is {settings[name]!r}")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{out / RUN} is damaged ({error}): mend it or {NEW}; `generate` works "
+            f"{out / RUN} is damaged ({error}): repair it or {NEW}; `generate` works "
             "without it."
         ) from error
     return settings
@@ -250,14 +250,14 @@ def read_run(out: Path, given: Settings, defaults: Settings) -> Settings:
         option = "--" + name.replace("_", "-")
         if name != "steps" and settings[name] != value:
             raise ValueError(
-                f"{out} was begun with {option} {settings[name]}, not {value}: leave "
-                f"it away to resume, or {NEW}."
+                f"{out} was started with {option} {settings[name]}, not {value}: "
+                f"leave it out to resume, or {NEW}."
             )
     return settings
 
 
 def move_end(out: Path, settings: Settings, n_steps: int) -> None:
-    """Let a run go on to another last step, and say what that means for its rate."""
+    """Move the last step of a run, and say what that means for its learning rate."""
     checkpoint = out / CHECKPOINT
     n_made = read_checkpoint(checkpoint, "-")[0]["step"] if checkpoint.exists() else 0
     if n_steps < n_made:
@@ -278,7 +278,7 @@ def move_end(out: Path, settings: Settings, n_steps: int) -> None:
 
 
 def training_config(settings: Settings) -> TrainingConfig:
-    """Name the knobs of the command line as the trainer does."""
+    """Translate options of the command line into the trainer's hyperparameters."""
     return TrainingConfig(
         n_steps=settings["steps"],
         learning_rate=settings["lr"],
@@ -367,12 +367,12 @@ def check_tokenizer(settings: Settings, tokenizer: Tokenizer) -> None:
     if tokenizer.vocab != own.vocab:
         raise ValueError(
             f"these tokens are not those of --from {settings['from']}: name the text "
-            "itself, and it is tokenized anew."
+            "itself, to tokenize it again."
         )
 
 
 def foretell(model: GPT, batches: PackedWindows, settings: Settings) -> None:
-    """Say what memory and time a run will take, from one batch that is tried."""
+    """Estimate the memory and time of a run from one trial batch."""
     parts = [batches.batch(i) for i in range(settings["accumulate"])]
     clock = perf_counter()
     backward(model.train(), parts, settings["precision"])
@@ -393,9 +393,9 @@ def foretell(model: GPT, batches: PackedWindows, settings: Settings) -> None:
 def choose_kernel(
     out: Path, settings: Settings, model: GPT, batches: PackedWindows
 ) -> None:
-    """Set the kernel that was the faster one where the run began, and remember it.
+    """Set the kernel that was faster when the run began, and record it.
 
-    Another kernel rounds in another way: a run keeps its own, and an older run none.
+    Kernels round differently: a run keeps its own, and an older run has none.
     """
     is_plain = settings["precision"] == "float32" and not settings["compile"]
     may = is_plain and model.wte.weight.device.type == "cpu"
@@ -425,7 +425,7 @@ def open_or_start(
     settings = read_run(out, given, defaults)
     if args.text and args.text != settings["text"] != str(Path(args.text).resolve()):
         raise ValueError(
-            f"{out} learns from {settings['text']}: leave the text away to resume it."
+            f"{out} was trained on {settings['text']}: leave out the text to resume."
         )
     if settings["compile"]:
         check_compile(device)
@@ -447,8 +447,8 @@ def run_train(args: argparse.Namespace, defaults: Settings) -> None:
         batches, validation = windows(out, settings)
         if len(batches.tokens) != settings["n_tokens"]:
             raise ValueError(
-                f"the tokens in {settings['tokens']} changed since {out} was begun: "
-                f"put the old ones back, or {NEW}."
+                f"the tokens in {settings['tokens']} changed since {out} was started: "
+                f"restore the old ones, or {NEW}."
             )
         n_vocab = Tokenizer.load(out).n_vocab
         fresh = not (out / CHECKPOINT).exists()
@@ -479,7 +479,7 @@ def run_train(args: argparse.Namespace, defaults: Settings) -> None:
 
 
 def read_prompt(text: str, tokenizer: Tokenizer, n_ctx: int) -> list[int]:
-    """Encode a prompt as the start of a document, or its end if it is too long."""
+    """Encode a prompt as the start of a document; keep its end if it is too long."""
     ids = [tokenizer.end_of_text, *tokenizer.encode(text)]
     if len(ids) > n_ctx:
         note(
@@ -579,7 +579,7 @@ def print_last_words(
 def print_filtered(
     model: GPT, tokenizer: Tokenizer, text: str, args: argparse.Namespace
 ) -> None:
-    """Print how often the likeliest word that is no stop word is the last one."""
+    """Print how often the likeliest word that is not a stop word is the last one."""
     pairs = [split_last_word(line) for (line,) in read_lines(args, text, "text")]
     right = [
         guess_word(model, tokenizer, start) == word.strip()

@@ -19,7 +19,7 @@ from gpt2.tokenizer import END_OF_TEXT, Tokenizer
 
 
 def note(text: str) -> None:
-    """Say something beside the output."""
+    """Print a note to standard error."""
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
@@ -27,7 +27,7 @@ def note(text: str) -> None:
 def owner(out: Path) -> Iterator[None]:
     """Keep every other process out of a folder, which need not be there yet.
 
-    The system gives a lock back when its owner dies, however it dies. Raises ValueError
+    The system releases a lock when its owner dies, however it dies. Raises ValueError
     that names the owner.
     """
     out = out.resolve()
@@ -57,7 +57,7 @@ def owner(out: Path) -> Iterator[None]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` on success, and goes on failure."""
+    """Yield a temporary folder: renamed to `path` on success, deleted on failure."""
     path = path.resolve()
     fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -79,7 +79,7 @@ def check_folder(path: Path) -> None:
 
 
 def is_piped(text: str) -> bool:
-    """Say whether a text can be read once only."""
+    """Say whether a text can be read only once."""
     path = Path(text)
     is_kept = path.is_file() or path.is_dir() or not path.exists()
     return text in ("-", "/dev/stdin") or not is_kept
@@ -87,7 +87,7 @@ def is_piped(text: str) -> bool:
 
 @contextmanager
 def on_disk(text: str) -> Iterator[Path]:
-    """Yield a path that can be read twice: what is piped goes to a temporary file."""
+    """Yield a path that can be read twice: piped text goes to a temporary file."""
     if not is_piped(text):
         yield Path(text)
         return
@@ -108,14 +108,14 @@ def on_disk(text: str) -> Iterator[Path]:
 
 
 def count_marks(text: Path) -> int:
-    """Count the marks of published corpora that stand within a document, as text."""
+    """Count the marks of published corpora that occur within documents, as text."""
     marks = (END_OF_TEXT, "<|startoftext|>")
     chunks = (chunk for document in document_chunks(text) for chunk in document)
     return sum(chunk.count(mark) for chunk in chunks for mark in marks)
 
 
 def stretches(text: Path, split_at_marks: bool) -> Iterator[str]:
-    """Cut documents where no piece of GPT-2's pattern goes on, to count pieces."""
+    """Cut documents between two pieces of GPT-2's pattern, to count pieces."""
     cut = re.compile(r"(?s).*\S(?=\s)")
     for document in document_chunks(text, split_at_marks):
         held = ""
@@ -132,7 +132,7 @@ def stretches(text: Path, split_at_marks: bool) -> Iterator[str]:
 def choose_tokenizer(
     text: Path, name: str, n_merges: int, split_at_marks: bool
 ) -> Tokenizer:
-    """Take the published tokenizer or one from a folder, or train one on the text."""
+    """Load the published tokenizer or one from a folder, or train one on the text."""
     if name:
         return Tokenizer.gpt2() if name == "gpt2" else Tokenizer.load(name)
     return Tokenizer.train(
@@ -143,12 +143,12 @@ def choose_tokenizer(
 def write_tokenized(
     text: Path, folder: Path, name: str, n_merges: int, split_at_marks: bool
 ) -> dict[str, int]:
-    """Put a tokenizer, train.npy and validation.npy into folder; count the tokens."""
+    """Write a tokenizer, train.npy and validation.npy to folder; count the tokens."""
     tokenizer = choose_tokenizer(text, name, n_merges, split_at_marks)
     if not split_at_marks and (n := count_marks(text)):
         note(
             f"{n:,} marks ({END_OF_TEXT}, <|startoftext|>) within documents are "
-            "learned as text; --split-at-marks splits there."
+            "treated as text; --split-at-marks splits there."
         )
     tokenizer.save(folder)
     ids = (tokenizer.encode_stream, tokenizer.end_of_text, tokenizer.n_vocab)

@@ -22,7 +22,7 @@ from gpt2.decoder import GPT, GPTConfig
 from gpt2.tokenizer import atomic_file
 
 CHECKPOINT = "checkpoint.safetensors"
-COLUMNS = (
+_COLUMNS = (
     "step",
     "loss",
     "grad_norm",
@@ -34,7 +34,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The settings of a run. A checkpoint holds them and resumes under the same."""
+    """The hyperparameters of a run. A checkpoint stores them."""
 
     n_steps: int = 2000
     learning_rate: float = 3e-3  # at the peak
@@ -58,10 +58,10 @@ class TrainingConfig:
         for name, value in derived.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)  # the way into a frozen dataclass
-        check_config(self)
+        _check_config(self)
 
 
-def check_config(config: TrainingConfig) -> None:
+def _check_config(config: TrainingConfig) -> None:
     """Raise ValueError for a setting that no run can have."""
     if config.precision not in ("float32", "bfloat16"):
         raise ValueError(
@@ -98,7 +98,7 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Rise in a line for n_warmup steps, then fall along half a cosine.
+    """Return the rate of a step: linear warm-up, then half a cosine down.
 
     Steps count from 0. The last warm-up step has the peak; step n_steps - 1, and any
     after it, the minimum.
@@ -111,7 +111,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Part matrices and embeddings, which decay, from biases and LayerNorms."""
+    """Separate matrices and embeddings, which decay, from biases and LayerNorms."""
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     return [
@@ -132,9 +132,9 @@ def new_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW
 
 
 def backward(model: GPT, batches: list[Batch], precision: str) -> tuple[Tensor, int]:
-    """Leave the gradient of the mean loss over all batches; return loss and targets.
+    """Accumulate the gradient of the mean loss over all batches; return loss, targets.
 
-    Each batch counts by its targets: a mean of means would favor tokens in padded ones.
+    Batches are weighted by their targets: a mean of means would favor padded ones.
     """
     device = model.wte.weight.device
     counts = [int((y != IGNORE).sum()) for _, y in batches]
@@ -156,10 +156,10 @@ def train_step(
     step: int,
     config: TrainingConfig,
 ) -> tuple[Tensor, Tensor, int]:
-    """Make step number `step`: set the rate, add up gradients, clip, move the weights.
+    """Make step number `step`: set the rate, accumulate gradients, clip, update.
 
-    Returns the loss before the step, the gradient's norm before clipping, the targets.
-    The first two stay tensors: nothing waits for a GPU until somebody reads them.
+    Returns the loss before the step, the gradient norm before clipping, the number of
+    targets. The first two stay tensors: nothing waits for a GPU until they are read.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
@@ -202,7 +202,7 @@ def evaluate(
 def checkpoint_tensors(
     model: GPT, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Name all that a run changes: weights, AdamW's memory of each, the generators."""
+    """Name all that a run changes: weights, optimizer state, random generators."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, p in model.named_parameters():
         for key, value in optimizer.state[p].items():  # step, exp_avg, exp_avg_sq
@@ -220,9 +220,9 @@ def save_checkpoint(
     step: int,
     config: TrainingConfig,
 ) -> None:
-    """Replace the file at path by the run after `step` steps: all of it, or nothing.
+    """Save the run after `step` steps, in one file: all of it, or nothing.
 
-    Raises OSError if it cannot be written; the checkpoint before is then untouched.
+    Raises OSError if it cannot be written; the previous checkpoint is then untouched.
     """
     path = Path(path)
     parts = {"step": step, "model": asdict(model.config), "training": asdict(config)}
@@ -233,19 +233,19 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         cure = "start again: nothing was saved"
         if path.exists():
-            cure = "resume: the checkpoint before it is whole"
+            cure = "resume: the previous checkpoint is intact"
         raise OSError(
-            f"cannot write {path}: {error.__cause__ or error}. Make room, or see that "
-            f"you may write there, then {cure}."
+            f"cannot write {path}: {error.__cause__ or error}. Free some space, or "
+            f"check your permissions there, then {cure}."
         ) from error
 
 
 def read_checkpoint(
     path: str | Path, prefix: str = ""
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return a checkpoint's header and those tensors whose names start with prefix.
+    """Return a checkpoint's header and the tensors whose names start with prefix.
 
-    Raises FileNotFoundError, or ValueError for a file that is no checkpoint.
+    Raises FileNotFoundError, or ValueError for a file that is not a checkpoint.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -259,13 +259,13 @@ def read_checkpoint(
     except SafetensorError as error:
         why = shorten(str(error), 120)
         raise ValueError(
-            f"{path} is damaged or no checkpoint ({why}): use another one."
+            f"{path} is damaged or not a checkpoint ({why}): use another one."
         ) from error
-    return parse_header(path, header), tensors
+    return _parse_header(path, header), tensors
 
 
-def parse_header(path: str | Path, header: dict[str, str]) -> dict[str, Any]:
-    """Read the JSON in a checkpoint's header; ValueError if others wrote the file."""
+def _parse_header(path: str | Path, header: dict[str, str]) -> dict[str, Any]:
+    """Read the JSON in a checkpoint's header; ValueError if it is not a trainer's."""
     try:
         parts = {key: json.loads(header[key]) for key in ("step", "model", "training")}
     except (KeyError, json.JSONDecodeError):
@@ -274,15 +274,15 @@ def parse_header(path: str | Path, header: dict[str, str]) -> dict[str, Any]:
         case {"step": int(), "model": dict(), "training": dict()}:
             return parts
     raise ValueError(
-        f"{path} is a safetensors file, but no checkpoint of this trainer (its header: "
+        f"{path} is a safetensors file, but not a checkpoint of this trainer (header: "
         f"{shorten(str(header), 120)}): use a file that `train` has written."
     )
 
 
-def load_weights(path: str | Path, model: GPT, tensors: dict[str, Tensor]) -> None:
+def _load_weights(path: str | Path, model: GPT, tensors: dict[str, Tensor]) -> None:
     """Copy a checkpoint's weights into the model, in place.
 
-    Raises ValueError if one is missing, left over, or of another shape or precision.
+    Raises ValueError if one is missing, unknown, or of another shape or precision.
     """
 
     def described(weights: dict[str, Tensor], name: str) -> str:
@@ -307,9 +307,9 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
 ) -> int:
-    """Put a run back, in place, to the moment it was saved; return its number of steps.
+    """Restore model, optimizer and generators, in place; return the number of steps.
 
-    Raises ValueError if model or config are not those of the checkpoint.
+    Raises ValueError if model or config differ from those of the checkpoint.
     """
     header, tensors = read_checkpoint(path)
     saved = header["model"] | header["training"]
@@ -318,16 +318,16 @@ def load_checkpoint(
     if differ:
         both = ", ".join(f"{n} = {saved.get(n)} (not {asked[n]})" for n in differ)
         raise ValueError(
-            f"{path} is of another configuration, with {shorten(both, 300)}: "
-            "resume with its own, or start anew in another folder."
+            f"{path} was saved with another configuration, {shorten(both, 300)}: "
+            "resume with that one, or start a new run in another folder."
         )
     if "rng.cpu" not in tensors:
-        raise ValueError(f"{path} holds weights alone: no run can be resumed from it.")
-    load_weights(path, model, tensors)
+        raise ValueError(f"{path} holds weights only: use them to begin a new run.")
+    _load_weights(path, model, tensors)
     for name, p in model.named_parameters():
         keys = [key for key in tensors if key.startswith(f"optimizer.{name}.")]
-        memory = {key.rpartition(".")[2]: tensors[key].to(p.device) for key in keys}
-        optimizer.state[p] = memory  # step, exp_avg, exp_avg_sq
+        state = {key.rpartition(".")[2]: tensors[key].to(p.device) for key in keys}
+        optimizer.state[p] = state  # step, exp_avg, exp_avg_sq
     torch.set_rng_state(tensors["rng.cpu"])
     if model.wte.weight.is_cuda and "rng.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng.cuda"])
@@ -335,9 +335,9 @@ def load_checkpoint(
 
 
 def load_model(folder: str | Path) -> GPT:
-    """Read the model of a run folder, or of one checkpoint file, on the CPU, to use it.
+    """Load the model of a run folder, or of one checkpoint file, on the CPU.
 
-    Raises what `read_checkpoint` and `load_weights` raise.
+    Raises what `read_checkpoint` and `_load_weights` raise.
     """
     path = Path(folder) / CHECKPOINT if Path(folder).is_dir() else Path(folder)
     header, tensors = read_checkpoint(path, "model.")
@@ -346,18 +346,18 @@ def load_model(folder: str | Path) -> GPT:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no GPT: {shorten(str(error), 120)}.") from error
     kinds = [w.dtype for w in tensors.values() if w.is_floating_point()]
-    load_weights(path, model.to(kinds[0] if kinds else None), tensors)
+    _load_weights(path, model.to(kinds[0] if kinds else None), tensors)
     return model.eval()
 
 
-def open_run(
+def _open_run(
     model: GPT, batches: Batches, config: TrainingConfig, folder: Path, resume: bool
 ) -> tuple[Any, int]:
-    """Make ready to train; return the optimizer and the number of steps already made.
+    """Prepare to train; return the optimizer and the number of steps already made.
 
-    Raises ValueError for tokens that the model does not know, FileExistsError rather
-    than write over a run. A new run is saved at once: a disk that is full or read-only
-    is found now, not after an hour.
+    Raises ValueError for tokens outside the vocabulary, FileExistsError rather than
+    overwrite a run. A new run is saved at once: a disk that is full or read-only is
+    found now, not after an hour.
     """
     check_ids(batches.batch(0)[0].numpy(), model.config.n_vocab)
     path, optimizer = folder / CHECKPOINT, new_optimizer(model.train(), config)
@@ -368,43 +368,43 @@ def open_run(
         start = load_checkpoint(path, model, optimizer, config)
     elif path.exists():
         raise FileExistsError(
-            f"{folder} holds a run already: resume it, or use another folder."
+            f"{folder} already holds a run: resume it, or use another folder."
         )
     else:
         save_checkpoint(path, model, optimizer, start, config)
-    open_metrics(folder / "metrics.csv", start)
+    _open_metrics(folder / "metrics.csv", start)
     return optimizer, start
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Read metrics.csv: numbers, None for an empty field; a cut-off row is left out."""
+    """Read metrics.csv: numbers, None for an empty field; a cut-off row is skipped."""
     with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets add a BOM
         rows = [row for row in csv.DictReader(file) if None not in row.values()]
     numbers = [{k: float(v) if v else None for k, v in row.items()} for row in rows]
     return [row | {"step": int(row["step"] or 0)} for row in numbers]
 
 
-def open_metrics(path: Path, start: int) -> None:
-    """Write the head of metrics.csv, and the rows up to step `start` if there are any.
+def _open_metrics(path: Path, start: int) -> None:
+    """Write the header of metrics.csv, and the rows up to step `start` if any.
 
-    Rows after it belong to steps that a kill has undone: they will be made again.
+    Later rows belong to steps that a kill has undone: they will be made again.
     """
     rows = read_metrics(path) if start and path.exists() else []
     with atomic_file(path, "w") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row for row in rows if row["step"] <= start)
 
 
-def add_metrics(path: Path, row: dict[str, Any], bar: tqdm) -> None:
-    """Append a row to metrics.csv, and show the part of it that one watches."""
+def _add_metrics(path: Path, row: dict[str, Any], bar: tqdm) -> None:
+    """Append a row to metrics.csv, and show loss and speed on the progress bar."""
     with path.open("a", newline="") as file:
-        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+        csv.DictWriter(file, _COLUMNS, lineterminator="\n").writerow(row)
     bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=row["tokens_per_second"])
 
 
-def check_finite(step: int, **numbers: Tensor | float) -> None:
-    """Raise FloatingPointError if a run has diverged: before a good checkpoint goes."""
+def _check_finite(step: int, **numbers: Tensor | float) -> None:
+    """Raise FloatingPointError if a run has diverged, before it overwrites a file."""
     if all(math.isfinite(number) for number in numbers.values()):
         return
     found = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in numbers.items())
@@ -434,13 +434,13 @@ def make_steps(
         bar.update()
         on_step(step + 1, loss, n_targets)
     made, rate = steps.stop, learning_rate(steps[-1], config)
-    check_finite(made, loss=loss, gradient_norm=norm)
+    _check_finite(made, loss=loss, gradient_norm=norm)
     speed = round(n_tokens / (perf_counter() - clock))
     values = (made, float(loss), float(norm), rate, speed)
-    return dict(zip(COLUMNS[:-1], values, strict=True))  # validation may follow
+    return dict(zip(_COLUMNS[:-1], values, strict=True))  # validation may follow
 
 
-def validate(
+def _validate(
     model: GPT,
     batches: Batches,
     validation: Batches | None,
@@ -449,15 +449,15 @@ def validate(
 ) -> float | None:
     """Return the validation loss after a step, None without validation text.
 
-    Raises FloatingPointError if the step has ruined the weights: then the loss of the
-    batches that it was made on is no number either.
+    Raises FloatingPointError if the step has ruined the weights: then the loss of its
+    own batch is not finite either.
     """
     if validation is None:
         first = (step - 1) * config.accumulate
-        check_finite(step, loss_after_it=evaluate(model, batches, 1, first=first))
+        _check_finite(step, loss_after_it=evaluate(model, batches, 1, first=first))
         return None
     loss = evaluate(model, validation, config.n_validation)
-    check_finite(step, validation_loss=loss)
+    _check_finite(step, validation_loss=loss)
     return loss
 
 
@@ -475,10 +475,10 @@ def train(
 ) -> None:
     """Train to step `until` (or n_steps), with checkpoints and metrics.csv in folder.
 
-    Raises what `open_run`, `make_steps`, `validate` and `save_checkpoint` raise.
+    Raises what `_open_run`, `make_steps`, `_validate` and `save_checkpoint` raise.
     """
     folder, last = Path(folder), until or config.n_steps
-    optimizer, start = open_run(model, batches, config, folder, resume)
+    optimizer, start = _open_run(model, batches, config, folder, resume)
     every = (config.log_every, config.save_every)
     with tqdm(total=last, initial=start, unit="step", disable=not progress) as bar:
         while start < last:
@@ -488,8 +488,8 @@ def train(
             saving = end % config.save_every == 0 or end == last
             if saving:
                 bar.set_postfix_str("measuring the validation loss")
-                row["validation"] = validate(model, batches, validation, end, config)
-            add_metrics(folder / "metrics.csv", row, bar)
+                row["validation"] = _validate(model, batches, validation, end, config)
+            _add_metrics(folder / "metrics.csv", row, bar)
             if saving:
                 save_checkpoint(folder / CHECKPOINT, model, optimizer, end, config)
             start = end
