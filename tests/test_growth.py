@@ -42,7 +42,7 @@ def test_a_wider_and_deeper_model_learns_at_a_lower_peak_and_nothing_else_change
     assert peaks == sorted(peaks, reverse=True)
     for size, config in configs.items():
         layers, width, _ = growth.SIZES[size]
-        assert config.learning_rate == pytest.approx(0.068 / (layers * width) ** 0.5)
+        assert config.learning_rate == pytest.approx(0.03 / (layers * width) ** 0.5)
         assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
         assert (config.n_steps, config.save_every) == (growth.N_STEPS, growth.EVERY)
         assert (config.betas, config.weight_decay) == ((0.9, 0.95), 0.1)

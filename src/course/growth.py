@@ -65,7 +65,7 @@ class Run:
     def config(self) -> TrainingConfig:
         """The one schedule: its peak falls with the root of layers times width."""
         n_layer, n_embd, _ = SIZES[self.size]
-        peak = 0.068 / sqrt(n_layer * n_embd)  # 0.0031 for 1M
+        peak = 0.03 / sqrt(n_layer * n_embd)  # 0.0014 for 1M
         return TrainingConfig(
             n_steps=self.steps, learning_rate=peak, min_learning_rate=peak / 10, save_every=EVERY
         )

@@ -55,8 +55,11 @@ class Source(NamedTuple):
     held: Grammar
 
 
-def translation(source: Source, n_clauses: int) -> Pair | None:
-    """Translate two sentences that differ in one thing, so that the verb's Korean differs too."""
+def translation(source: Source, n_clauses: int, kind: str) -> Pair | None:
+    """Translate two sentences that differ in one thing; with `two verbs`, in Korean in two words.
+
+    With `one verb`, what is done is said alike of both things.
+    """
     draw, lexicon = source.draw, source.held.world.lexicon
     clauses = [source.held.clause(draw) for _ in range(n_clauses)]
     place = draw(Table(range(n_clauses)))
@@ -74,13 +77,14 @@ def translation(source: Source, n_clauses: int) -> Pair | None:
 
     def fits(thing: Thing) -> bool:
         reading, allowed = old.verb.reading(thing), source.held.allowed
-        if not reading or reading.korean == lexicon.translate_verb(old.verb, old.thing)[0]:
+        if not reading or thing == old.thing:
             return False
+        same = reading.korean == lexicon.translate_verb(old.verb, old.thing)[0]
         what = old.adjective is None or allowed("phrase", old.adjective.english, thing.english)
         where = old.place is None or allowed(
             "post", old.verb.base, thing.english, old.place.english
         )
-        return what and where and is_new(thing)
+        return same == (kind == "one verb") and what and where and is_new(thing)
 
     if not is_new(old.thing) or not any(map(fits, lexicon.things)):
         return None
@@ -249,7 +253,10 @@ DIALS: dict[str, dict[str, Callable[[Source], Pair | None]]] = {
         f"{n} events, {kind}": partial(summary, n_events=n, kind=kind)
         for n, kind in product((2, 4), ("turned", "new"))
     },
-    "translation": {f"{n} clauses": partial(translation, n_clauses=n) for n in (1, 2, 3)},
+    "translation": {
+        f"{n} clauses, {kind}": partial(translation, n_clauses=n, kind=kind)
+        for n, kind in product((1, 2, 3), ("one verb", "two verbs"))
+    },
     "cloze": {f"{n} people": partial(cloze, n_people=n) for n in (2, 3, 4)},
     "choice": {
         f"{least} to {most} levels apart": partial(choice, least=least, most=most)
