@@ -165,7 +165,7 @@ def embed__positions_scaled_too(idx, wte):
 
 
 def embed__no_positions(idx, wte):
-    """Positions are not added."""
+    """Positions are not added to the vectors of the tokens."""
     return wte(idx) * math.sqrt(wte.embedding_dim)
 
 
@@ -226,7 +226,7 @@ def smoothed_loss__not_smoothed(logits, targets, pad, epsilon=0.1):
 
 
 def smoothed_loss__counts_padding(logits, targets, pad, epsilon=0.1):
-    """Padding is counted."""
+    """Padding is counted as if it were text."""
     return smooth(logits, targets, pad, epsilon, all_count=True)
 
 
