@@ -84,7 +84,10 @@ def written(package, module, names):
     path.write_text(ast.unparse(tree))
 
 
-MASK = ('keys as queries."\n        )\n    raise NotImplementedError', 'keys as queries."\n        )\n    return {}')
+MASK = (
+    'keys as queries."\n        )\n    raise NotImplementedError',
+    'keys as queries."\n        )\n    return {}',
+)
 RIGHT_MASK = "torch.ones(n_dst, n_src, device=device).tril(n_src - n_dst).bool()"
 
 

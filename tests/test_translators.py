@@ -10,7 +10,7 @@ from miniweb import find_leaks
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(translators, "FOLDER", tmp_path)
+    monkeypatch.setattr(translators, "LISTS", tmp_path)
     return tmp_path
 
 
@@ -40,10 +40,10 @@ def test_the_plan_sets_both_models_beside_each_other_in_every_draw():
 
 
 def test_the_models_are_of_one_size():
-    ours, theirs = (translators.new_model(kind, 3) for kind in translators.MODELS)
+    ours, theirs = (translators.untrained(kind, 3) for kind in translators.MODELS)
     assert 1 < count_parameters(theirs) / count_parameters(ours) < 1.06
     with pytest.raises(ValueError, match="'a gpt' is no model; there are encoder-decoder, dec"):
-        translators.new_model("a gpt", 0)
+        translators.untrained("a gpt", 0)
 
 
 def test_a_run_that_is_written_down_is_not_made_again(folder, monkeypatch, capsys):
@@ -55,7 +55,7 @@ def test_a_run_that_is_written_down_is_not_made_again(folder, monkeypatch, capsy
             raise KeyboardInterrupt
         return {"model": kind, "pairs": n_pairs, "seed": seed, "sentence": 0.5}
 
-    monkeypatch.setattr(translators, "run", run)
+    monkeypatch.setattr(translators, "train_on_list", run)
     assert main(["translators"]) == 130
     assert main(["translators"]) == 0
     assert made == [*made[:2], made[2], *list(translators.planned())[2:]]
@@ -69,7 +69,7 @@ def test_a_run_learns_and_is_scored_on_both_tests(monkeypatch):
     translators.tests.cache_clear()
     real = translators.train_translator
     monkeypatch.setattr(translators, "train_translator", lambda model, data: real(model, data, 2))
-    row = translators.run("decoder-only", 40, 1)
+    row = translators.train_on_list("decoder-only", 40, 1)
     translators.tests.cache_clear()
     assert (row["model"], row["pairs"], row["seed"]) == ("decoder-only", 40, 1)
     assert {row["phrase"], row["sentence"]} == {0.0}  # two steps teach nothing
@@ -77,8 +77,8 @@ def test_a_run_learns_and_is_scored_on_both_tests(monkeypatch):
 
 def test_an_interval_is_students():
     """By hand: mean 3, s = sqrt(2.5), 2.776 * s / sqrt(5) = 1.9629."""
-    assert translators.interval([1, 2, 3, 4, 5]) == pytest.approx((3, 1.0371, 4.9629), abs=1e-4)
-    assert translators.interval([0.2, 0.4]) == pytest.approx((0.3, -0.9706, 1.5706), abs=1e-4)
+    assert translators.t_interval([1, 2, 3, 4, 5]) == pytest.approx((3, 1.0371, 4.9629), abs=1e-4)
+    assert translators.t_interval([0.2, 0.4]) == pytest.approx((0.3, -0.9706, 1.5706), abs=1e-4)
 
 
 def test_the_repeating_web_differs_in_its_bilingual_pages_alone(monkeypatch):
@@ -117,5 +117,5 @@ def test_what_is_written_down_is_of_the_plan():
     plan = list(translators.planned())
     for row in translators.results():
         assert (row["model"], row["pairs"], row["seed"]) in plan
-        assert row["n_parameters"] == count_parameters(translators.new_model(row["model"], 0))
+        assert row["n_parameters"] == count_parameters(translators.untrained(row["model"], 0))
         assert 0 <= row["sentence"] <= 1

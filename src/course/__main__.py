@@ -229,7 +229,7 @@ def run_translators(options: argparse.Namespace) -> int:
     from course import translators
 
     if options.web is None:
-        translators.train_all()
+        translators.train_lists()
     else:
         translators.train_on_web(options.web)
     return 0

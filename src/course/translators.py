@@ -33,8 +33,7 @@ from gpt2.transformer import (
     translate,
 )
 
-FOLDER = ROOT / "models" / "translators"
-WORLD = miniweb.MEDIUM
+LISTS = ROOT / "models" / "translators"
 FIRST_SEED, N_PAGES, N_MERGES = 11, 3000, 767  # of pages of pairs
 ITEM_SEED, N_ITEMS, N_NEW = 5, 200, 20
 MODELS = ("encoder-decoder", "decoder-only")
@@ -48,9 +47,9 @@ Texts = tuple[str, str]
 
 def read_pairs(seed: int) -> list[Texts]:
     """Collect the pairs of bilingual pages. Raises ValueError if one is to be held out."""
-    source = miniweb.documents(FIRST_SEED + seed, WORLD, ["bilingual"])
+    source = miniweb.documents(FIRST_SEED + seed, models.WORLD, ["bilingual"])
     pages = [page.text for page in islice(source, N_PAGES)]
-    if leaks := miniweb.find_leaks(pages, WORLD):
+    if leaks := miniweb.find_leaks(pages, models.WORLD):
         raise ValueError(f"a page of seed {seed} holds {leaks[0].words}: {leaks[0].text!r}")
     found = (match for page in pages for match in FORM.findall(page))
     return [(a or c, b or d) for a, b, c, d in found]
@@ -66,14 +65,14 @@ def tokenizer() -> Tokenizer:
 def tests() -> dict[str, list[Texts]]:
     """Return the held-out phrases and sentences, with their translations."""
     kinds = ("phrase", "sentence")
-    items = {kind: miniweb.test_items(kind, ITEM_SEED, N_ITEMS, WORLD) for kind in kinds}
+    items = {kind: miniweb.test_items(kind, ITEM_SEED, N_ITEMS, models.WORLD) for kind in kinds}
     return {
         kind: [(item.prompt.removesuffix(" ="), item.answer) for item in found]
         for kind, found in items.items()
     }
 
 
-def new_model(kind: str, seed: int) -> Transformer:
+def untrained(kind: str, seed: int) -> Transformer:
     """Build a model: two blocks with an encoder and two without, or five of a decoder alone.
 
     Raises ValueError for a kind that is not in MODELS.
@@ -98,10 +97,10 @@ def accuracy(model: Transformer) -> dict[str, float]:
     return scores
 
 
-def run(kind: str, n_pairs: int, seed: int) -> dict[str, Any]:
+def train_on_list(kind: str, n_pairs: int, seed: int) -> dict[str, Any]:
     """Train one model on the first pairs of a seed, and score it."""
     torch.set_num_threads(1)
-    model, encode = new_model(kind, seed), tokenizer().encode
+    model, encode = untrained(kind, seed), tokenizer().encode
     pairs = [(encode(english), encode(korean)) for english, korean in read_pairs(seed)[:n_pairs]]
     data = SentencePairs(pairs, model.config.end, model.config.pad, batch_size=32, seed=seed)
     train_translator(model, data)
@@ -121,21 +120,21 @@ def planned() -> Iterator[tuple[str, int, int]]:
 
 def results(name: str = "pairs") -> list[dict[str, Any]]:
     """Return what came out of every run that was written down: of `pairs` or of the `web`."""
-    path = FOLDER / f"{name}.json"
+    path = LISTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def write_down(name: str, rows: list[dict[str, Any]]) -> None:
     """Write what came out of all runs."""
-    write_text(FOLDER / f"{name}.json", json.dumps(rows, indent=1) + "\n")
+    write_text(LISTS / f"{name}.json", json.dumps(rows, indent=1) + "\n")
 
 
-def train_all() -> None:
+def train_lists() -> None:
     """Make every run that is not written down yet; write each down as it ends."""
     known = {(row["model"], row["pairs"], row["seed"]) for row in results()}
     for what in planned():
         if what not in known:
-            new = run(*what)
+            new = train_on_list(*what)
             print(f"{what[0]}, {what[1]} pairs, seed {what[2]}: {new['sentence']}", flush=True)
             rows = [*results(), new]
             rows.sort(key=lambda row: (row["pairs"], row["model"], row["seed"]))
@@ -148,7 +147,7 @@ def repeated_pages(seed: int, pool: int) -> list[str]:
     These hold the first N_REPEATED pairs of seed 0 and no other, and come again and again.
     """
     few, n_pairs = [], 0
-    for page in miniweb.documents(FIRST_SEED, WORLD, ["bilingual"]):
+    for page in miniweb.documents(FIRST_SEED, models.WORLD, ["bilingual"]):
         n_pairs += len(FORM.findall(page.text))
         if n_pairs > N_REPEATED:
             break
@@ -187,7 +186,7 @@ def train_on_web(seed: int) -> None:
         print(f"web, {N_REPEATED} pairs repeated, seed {seed}, step {until}: {right}", flush=True)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the mean of 2 to 5 values and its 95 % interval by Student's t.
 
     Source: Student 1908.
