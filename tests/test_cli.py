@@ -182,7 +182,7 @@ def test_resume_takes_no_other_settings(text, tmp_path, capsys):
     assert "--width 16, not 32" in capsys.readouterr().err
     assert run("train", "--out", out, "--resume", "--width", "16") == 0
     assert run("train", tmp_path, "--out", out, "--resume") == 1
-    assert "learns from" in capsys.readouterr().err
+    assert "was trained on" in capsys.readouterr().err
     assert run("train", text, "--out", out, "--resume") == 0
     assert run("train", "--out", tmp_path / "none", "--resume") == 1
     assert "no run to resume" in capsys.readouterr().err

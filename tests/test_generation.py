@@ -408,7 +408,7 @@ def test_cache_writes_in_place_and_returns_views(model: GPT) -> None:
 def test_cache_beyond_the_context_is_refused(model: GPT) -> None:
     cache = new_cache(model)
     model.hidden(some_ids(CONFIG.n_ctx), cache)
-    with pytest.raises(ValueError, match="beyond the context of 24"):
+    with pytest.raises(ValueError, match="more than the context of 24"):
         model.hidden(some_ids(1), cache)
 
 
