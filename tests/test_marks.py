@@ -1,6 +1,7 @@
 """What gives marks back, without a class: pages, and what a spreadsheet reads."""
 
 import html.parser
+import sys
 import time
 
 import pytest
@@ -136,7 +137,6 @@ def exporter(template):
     return HTMLExporter(config=config)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", LONG)
 def test_a_long_text_is_drawn_in_seconds(kind, monkeypatch):
     monkeypatch.setattr(marks, "TEXT_SECONDS", 0.3)
@@ -148,6 +148,24 @@ def test_a_long_text_is_drawn_in_seconds(kind, monkeypatch):
     page, _ = exporter("classic").from_notebook_node(notebook)
     assert time.process_time() - start < 25 and len(page) < 4_000_000  # it was minutes
     assert "more characters" in page
+
+
+def test_a_limit_that_a_destructor_swallows_comes_again_and_is_reported_nowhere(monkeypatch):
+    class Slow:
+        def __del__(self):
+            while True:
+                pass
+
+    def draw(text):
+        Slow()  # the first signal ends this, the second what follows
+        while True:
+            pass
+
+    reports = []
+    monkeypatch.setattr(sys, "unraisablehook", reports.append)
+    monkeypatch.setattr(marks, "TEXT_SECONDS", 0.1)
+    assert marks.guarded(draw, "a < b", {}) == "<pre>a &lt; b</pre>"
+    assert reports == [] and sys.unraisablehook == reports.append
 
 
 def test_all_texts_of_a_page_together_have_a_limit(monkeypatch):

@@ -10,6 +10,7 @@ import io
 import re
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,17 +124,22 @@ def marks_table(chapter: str, student: str) -> str:
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raise OutOfTime in what takes more time of the processor; side threads have no limit."""
-    inside = True
+    inside, hook = True, sys.unraisablehook
 
     def stop(number: int, frame: Any) -> None:
         if inside:
             raise OutOfTime
+
+    def lost(error: Any) -> None:
+        if error.exc_type is not OutOfTime:
+            hook(error)
 
     try:
         before = signal.signal(signal.SIGVTALRM, stop)
     except ValueError:  # only a main thread gets signals
         yield
         return
+    sys.unraisablehook = lost
     try:  # again and again: what is raised while an object is destroyed is lost
         signal.setitimer(signal.ITIMER_VIRTUAL, max(seconds, 1e-3), 0.1)
         yield
@@ -141,6 +147,7 @@ def limited(seconds: float) -> Iterator[None]:
         inside = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+        sys.unraisablehook = hook
 
 
 def guarded(draw: Callable[[str], str], source: str, resources: dict[str, Any]) -> str:
