@@ -2,11 +2,13 @@
 
 import argparse
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from course import chapters, doctor
 from course.sandbox import OPT_OUT
@@ -39,17 +41,16 @@ def main(arguments: list[str] | None = None) -> int:
         help="take model.safetensors from there, and not from the hub",
     )  # fmt: skip
     models = commands.add_parser(
-        "models", help="train the models of chapter 8, or go on where it stopped; score them"
+        "models", help="list the models of chapter 8, or train some of them, in pieces"
     )
+    models.add_argument("run", nargs="*", help="as listed, 0.3M-0 or 0.3M-0-36000; default: none")
+    models.add_argument("--all", action="store_true", help="all that are missing, one a core")
+    models.add_argument("--minutes", type=float, default=85, help="to train for (default: 85)")
+    models.add_argument("--world", type=int, default=0, help="an invented one, to tune on")
+    models.add_argument("--card", action="store_true", help="keep the best weights, write the card")
     models.add_argument(
-        "--check", action="store_true", help="only compute the card again from the weights"
+        "--check", action="store_true", help="compute the card again from results and weights"
     )
-    growth = commands.add_parser(
-        "growth", help="list the runs of the study of growth, or train some of them, in pieces"
-    )
-    growth.add_argument("run", nargs="*", help="as listed, 0.3M-0 or 0.3M-0-36000; default: none")
-    growth.add_argument("--minutes", type=float, default=85, help="to train for (default: 85)")
-    growth.add_argument("--world", type=int, default=0, help="an invented one, to tune on")
     translators = commands.add_parser(
         "translators", help="train the translators of chapter 10, or go on where it stopped"
     )
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     rules.add_argument("task", nargs="*", help="default: all")
     rules.add_argument("--pages", type=int, default=48_000, help="to count on (default: 48000)")
     rules.add_argument("--single", action="store_true", help="score items, not pairs of them")
+    rules.add_argument("--save", action="store_true", help="keep what was found, for the card")
     mutants = commands.add_parser(
         "mutants", help="run every wrong answer against the tests of its exercise; list survivors"
     )
@@ -198,29 +200,20 @@ def run_weights(options: argparse.Namespace) -> int:
 
 
 def run_models(options: argparse.Namespace) -> int:
-    """Train, score and describe the models, or name what the card says wrongly."""
+    """List the runs, train those that are named for some minutes, or make or check the card."""
     from course import models
 
-    if not options.check:
-        models.train_all()
-        models.gather()
+    runs = [models.parse(name, options.world) for name in options.run]
+    if options.all:
+        runs = [run for run in models.planned() if not models.is_written_down(run)]
+    if options.card:
         models.write_card()
-    wrong = models.check_card()
-    print("\n".join([f"the card should say: {line}" for line in wrong] or [models.card()]))
-    return 1 if wrong else 0
-
-
-def run_growth(options: argparse.Namespace) -> int:
-    """List the runs, or train those that are named for some minutes; write down what has ended."""
-    from course import growth
-
-    if not options.run:
-        print("\n".join(map(growth.describe, growth.planned())))
-    for name in options.run:
-        run = growth.parse(name, options.world)
-        if growth.train_run(run, options.minutes):
-            growth.write_down(run)
-        print(growth.describe(run))
+    if options.card or options.check:
+        wrong = models.check_card()
+        print("\n".join([f"the card should say: {line}" for line in wrong] or [models.card()]))
+        return 1 if wrong else 0
+    models.train_all(runs, options.minutes, n_processes=(os.cpu_count() or 1) if options.all else 1)
+    print("\n".join(map(models.describe, runs or models.planned())))
     return 0
 
 
@@ -231,44 +224,43 @@ def run_translators(options: argparse.Namespace) -> int:
     if options.web is None:
         translators.train_lists()
     else:
-        translators.train_on_web(options.web)
+        for repeated in (True, False):
+            translators.train_on_web(options.web, repeated)
     return 0
 
 
 def run_rules(options: argparse.Namespace) -> int:
-    """Print for each task the strongest cheap rules and the strongest database."""
-    import os
+    """Print for each task the strongest cheap rules and the strongest database; keep the best."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     from course import models, rules
+    from miniweb.tasks import TASKS
 
-    tasks = options.task or models.TASKS
-    if unknown := [task for task in tasks if task not in (*models.TASKS, *models.LIMITS)]:
-        raise ValueError(f"{unknown[0]!r} is no task; there are {', '.join(models.TASKS)}")
-    n = min(len(tasks), os.cpu_count() or 1)
+    tasks = options.task or TASKS
+    if unknown := [task for task in tasks if task not in TASKS]:
+        raise ValueError(f"{unknown[0]!r} is no task; there are {', '.join(TASKS)}")
     search = partial(search_rules, n_pages=options.pages, paired=not options.single)
     print(rules.HEAD, flush=True)
-    if n == 1:
-        print_each((row, False) for task in tasks for row in search(task))
-        return 0
-    with ProcessPoolExecutor(n, get_context("spawn")) as pool:
-        print_each((row, False) for rows in pool.map(search, tasks) for row in rows)
+    with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), get_context("spawn")) as pool:
+        for task, rows in zip(tasks, pool.map(search, tasks), strict=True):
+            print("\n".join(rules.row(task, line, rule) for line, rule in rows), flush=True)
+            if options.save:
+                models.keep_rules(task, options.pages, dict(rows))
     return 0
 
 
-def search_rules(task: str, n_pages: int, paired: bool) -> list[str]:
+def search_rules(task: str, n_pages: int, paired: bool) -> list[tuple[str, Any]]:
     """Search the rules of one task, on pages of the first seed; budgets are sizes of models."""
     from itertools import chain, count, islice
 
     from course import models, rules
-    from gpt2.decoder import count_parameters
 
-    sizes = [count_parameters(models.new_model(size, 0)) for size in models.SIZES]
+    sizes = [models.n_parameters(size) for size in models.SIZES]
     texts = islice(chain.from_iterable(models.pages(0, k) for k in count()), n_pages)
     items = [rules.Item(i.prompt, i.answer, tuple(i.candidates)) for i in models.items(task)]
     pages = rules.Pages(list(texts))
-    return list(rules.report(task, pages, items, [min(sizes), max(sizes)], paired))
+    return list(rules.report(pages, items, [min(sizes), max(sizes)], paired))
 
 
 def run_mutants(options: argparse.Namespace) -> int:

@@ -1,20 +1,21 @@
-"""The models of chapter 8: trained, scored, and written down with where they come from.
+"""The models of chapter 8: what grows with a model, and what only with its training.
 
-Every run has a folder in `models/runs/` that is not committed. `models/results.json` holds what
-came out of all runs; the best of each size and the card, `models/README.md`, are made from them.
+Each run has a folder in `models/runs/` that is not committed, and when it has ended a file in
+`models/results/` that is. All sizes of a seed see the same pages, by one schedule whose peak
+follows from layers and width. The card, `models/README.md`, is computed from the results, the
+committed weights and what `course rules --save` has found.
 """
 
 import hashlib
 import json
-import os
-import platform
+import re
 import subprocess
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import islice, product
+from itertools import islice, pairwise, repeat
+from math import sqrt
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
@@ -25,215 +26,171 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-import miniweb
 from course.chapters import ROOT
 from course.notebooks import write_text
 from gpt2.data import DocumentRows
 from gpt2.decoder import GPT, GPTConfig, count_parameters
-from gpt2.prompting import (
-    bootstrap,
-    choose_candidates,
-    complete,
-    exact_match,
-    slot_accuracy,
-    with_examples,
-)
+from gpt2.prompting import complete, log_likelihoods
 from gpt2.tokenizer import Tokenizer, atomic_file
-from gpt2.training import (
-    CHECKPOINT,
-    TrainingConfig,
-    evaluate,
-    load_model,
-    new_optimizer,
-    read_checkpoint,
-    train,
-    train_step,
-)
+from gpt2.training import CHECKPOINT, TrainingConfig, evaluate, load_model, read_checkpoint, train
+from gpt2.transformer import sinusoids
+from miniweb.leaks import find_leaks
+from miniweb.longtail import LongTail, documents, invented_world, real_world
+from miniweb.tasks import TASKS, Item, test_items
+from miniweb.variants import VARIANTS, variant_items
 
 FOLDER = ROOT / "models"
-WORLD = miniweb.MEDIUM
-GENRES = {
-    "story": 12,
-    "reading": 40,
-    "encyclopedia": 13,
-    "question": 10,
-    "post": 12,
-    "bilingual": 12,
-    "chat": 1,
+SIZES = {  # layers, width, heads (of about 40 dimensions: narrower ones are slow to look things up)
+    "0.03M": (2, 12, 1),
+    "0.1M": (2, 36, 1),
+    "0.3M": (3, 72, 2),
+    "1M": (4, 120, 3),
+    "2M": (6, 160, 4),
+    "4M": (8, 200, 5),
 }
-N_CTX, N_MERGES, POOL, BATCH_SIZE = 192, 767, 6000, 16
-SIZES = {  # layers, width, heads, peak learning rate
-    "0.1M": (2, 48, 2, 5e-3),
-    "0.3M": (3, 80, 4, 4e-3),
-    "0.9M": (4, 128, 4, 3e-3),
-    "2.0M": (6, 160, 5, 2e-3),
-}
-SEEDS = (0, 1, 2)
-N_STEPS, EVERY = 12_000, 500  # steps; the weights are kept every EVERY steps
-N_ITEMS, ITEM_SEED = 250, 2019
-N_CURVE, CURVE_EVERY = 100, 1000  # items and steps, for abilities against tokens
-TASKS = ("reading", "question", "summary", "translation", "cloze", "choice")
-N_NEW = {"question": 16, "summary": 16, "translation": 32, "asked": 32}  # tokens, else 6
-LIMITS = ("where", "who", "asked")  # shown beside them: what arrives late or never
+N_CTX, N_MERGES, BATCH_SIZE, POOL = 256, 1791, 16, 6000
+N_STEPS, EVERY = 24_000, 1000
+N_ITEMS, N_CURVE, ITEM_SEED = 300, 120, 2019
+N_NEW = {"translation": 80}  # tokens, else 24
 
 
-def documents(seed: int) -> Iterator[miniweb.Document]:
-    """Write the pages of one seed, without end."""
-    return miniweb.documents(seed, WORLD, GENRES)
+@dataclass(frozen=True)
+class Run:
+    """A model to be trained: its size, its seed, its steps; `world` 0 is the real one.
+
+    The pages of a `bare` run have no line that asks, answers or sums up.
+    """
+
+    size: str
+    seed: int
+    steps: int = N_STEPS
+    world: int = 0
+    bare: bool = False
+
+    def __str__(self) -> str:
+        """Name the run."""
+        longer = f"-{self.steps}" if self.steps != N_STEPS else ""
+        world = f"-world{self.world}" if self.world else ""
+        return f"{self.size}-{self.seed}{longer}{'-bare' * self.bare}{world}"
+
+    @property
+    def config(self) -> TrainingConfig:
+        """The one schedule: its peak falls with the root of layers times width."""
+        n_layer, n_embd, _ = SIZES[self.size]
+        peak = 0.03 / sqrt(n_layer * n_embd)  # 0.0014 for 1M
+        return TrainingConfig(
+            n_steps=self.steps, learning_rate=peak, min_learning_rate=peak / 10, save_every=EVERY
+        )
 
 
-def pages(run_seed: int, pool: int) -> list[str]:
-    """Return the pages that a run sees in one pool; no two runs share one seed."""
-    return [page.text for page in islice(documents(1000 * (run_seed + 1) + pool), POOL)]
+def n_parameters(size: str) -> int:
+    """Count the parameters of a size."""
+    return count_parameters(new_model(size, 0))
 
 
-@cache
-def items(task: str) -> list[miniweb.Item]:
-    """Draw the test items of a task, about combinations that no page holds."""
-
-    def draw(kind: str, n: int) -> list[miniweb.Item]:
-        return miniweb.test_items(kind, ITEM_SEED, n, WORLD)
-
-    if task == "translation":
-        pairs = example_pairs()
-        two = [(pairs[i], pairs[i + 1]) for i in range(0, 2 * N_ITEMS, 2)]
-        return [
-            item._replace(prompt=with_examples(item.prompt, examples))
-            for item, examples in zip(draw("sentence", N_ITEMS), two, strict=True)
-        ]
-    if task == "asked":
-        return [
-            item._replace(prompt=f'Q: How do you say "{item.prompt[:-2]}" in Korean?\nA:')
-            for item in draw("sentence", N_ITEMS)
-        ]
-    return draw(task, N_ITEMS)
+def as_much_compute(small: str, large: str) -> int:
+    """Return the steps after which the small size has cost what the large one costs in N_STEPS."""
+    steps = N_STEPS * n_parameters(large) / n_parameters(small)
+    return round(steps / EVERY) * EVERY
 
 
-def example_pairs() -> list[tuple[str, str]]:
-    """Return sentences with their Korean, as pages hold them, for the prompts of translations."""
-    texts = (page.text for page in miniweb.documents(ITEM_SEED, WORLD, ["bilingual"]))
-    lines = (line.split(" = ") for text in texts for line in text.split("\n") if " = " in line)
-    sentences = (tuple(pair) for pair in lines if len(pair[0].split()) == 5)
-    return list(islice(sentences, 2 * N_ITEMS))  # type: ignore[arg-type]
+def planned() -> list[Run]:
+    """List all runs: every size and seed, and the controls of what else could explain a growth."""
+    names, seeds = list(SIZES), (0, 1, 2)
+    main = [Run(size, seed) for seed in seeds for size in names]
+    equal = [
+        Run(small, seed, as_much_compute(small, large))
+        for small, large in pairwise(names[:4])
+        for seed in seeds
+    ]
+    longer = [Run(names[0], seed, 4 * N_STEPS) for seed in seeds]
+    return [*main, *equal, *longer, Run("1M", 3), Run("1M", 4), Run("1M", 0, bare=True)]
 
 
-def answers(model: GPT, tokenizer: Tokenizer, task: str, n: int = N_ITEMS) -> list[str]:
-    """Let a model answer the first n items of a task, by greedy text or by its choice."""
-    asked = items(task)[:n]
-    prompts = [item.prompt for item in asked]
-    if task == "choice":
-        return choose_candidates(model, tokenizer, prompts, [item.candidates for item in asked])
-    texts = complete(model, tokenizer, prompts, N_NEW.get(task, 6))
-    return [text.split(".")[0] for text in texts] if task == "cloze" else texts
+def parse(name: str, world: int = 0) -> Run:
+    """Find a run by its name: size, seed, steps if other than N_STEPS, and `bare`.
+
+    Raises ValueError for a name that is not of this form.
+    """
+    form = re.fullmatch(r"([\d.]+M)-(\d+)(?:-(\d+))?(-bare)?", name)
+    if not form or form[1] not in SIZES:
+        raise ValueError(f"{name!r} is no run: write a size of {', '.join(SIZES)} and a seed, 1M-0")
+    return Run(form[1], int(form[2]), int(form[3] or N_STEPS), world, bool(form[4]))
 
 
-def score(task: str, given: Sequence[str]) -> np.ndarray:
-    """Score the answers to a task's first items, each from 0 to 1: (N,)."""
-    references = [item.answer for item in items(task)[: len(given)]]
-    return (slot_accuracy if task == "summary" else exact_match)(given, references)
+def is_written_down(run: Run) -> bool:
+    """Say whether what came out of a run is known."""
+    return (FOLDER / "results" / f"{run}.json").exists()
 
 
-def baselines(task: str) -> dict[str, float]:
-    """Score what understands nothing: guesses among what is offered, and the best cheap rules."""
-    asked = items(task)
-    references = [item.answer for item in asked]
-
-    def right(given: Sequence[str]) -> float:
-        return float(score(task, given).mean())
-
-    majority = Counter(references).most_common(1)[0][0]
-    rules = {"majority answer": right([majority] * len(references))}
-    if task == "question":
-        rules["majority by kind of question"] = right([most_told(item) for item in asked])
-    if task == "summary":
-        rules["another page's summary"] = right(references[1:] + references[:1])
-    if task == "translation":
-        rules["the example's answer"] = right([example_answer(item) for item in asked])
-    if asked[0].candidates:
-        rules["chance"] = float(np.mean([1 / len(item.candidates) for item in asked]))
-        rules["first named"] = right([item.candidates[0] for item in asked])
-        rules["last named"] = right([item.candidates[-1] for item in asked])
-    return rules
+def describe(run: Run) -> str:
+    """Say in a line how far a run has come."""
+    log = read_log(FOLDER / "runs" / str(run))
+    done = log[-1]["step"] if log else 0
+    state = "written down" if is_written_down(run) else f"step {done:,}"
+    return f"{run!s:20} {n_parameters(run.size):>10,} parameters {run.steps:>7,} steps: {state}"
 
 
-def most_told(item: miniweb.Item) -> str:
-    """Return the commonest answer to a question's kind, over all countries."""
-    kind = next(name for name in WORLD.attributes if name in item.prompt)
-    told = Counter(getattr(country, kind) for country, name in WORLD.facts if name == kind)
-    return str(told.most_common(1)[0][0])
+def world_of(run: Run) -> LongTail:
+    """Return the world of a run."""
+    return invented_world(run.world) if run.world else real_world()
 
 
-def example_answer(item: miniweb.Item) -> str:
-    """Return the Korean of the example pair next to the prompt."""
-    return item.prompt.split("\n")[-2].partition(" = ")[2]
+def tokenizer_of(world: int) -> Tokenizer:
+    """Load the tokenizer of a world, trained on the first pages if need be."""
+    folder = FOLDER / "runs" / f"tokenizer{world}" if world else FOLDER
+    if not (folder / "vocab.bpe").exists():
+        texts = islice(documents(0, world_of(Run("", 0, world=world))), 15_000)
+        Tokenizer.train((page.text for page in texts), N_MERGES).save(folder)
+    return Tokenizer.load(folder)
 
 
 def new_model(size: str, seed: int) -> GPT:
-    """Build a model, with matrices as widely spread as 0.02 is for a width of 768."""
-    n_layer, n_embd, n_head, _ = SIZES[size]
+    """Build a model whose matrices are as widely spread as 0.02 is for a width of 768.
+
+    Its positions are learned like GPT-2's, but start as the sinusoids of 2017, twice as widely
+    spread as the tokens: from random ones "the token before" has to be learned anew at each place,
+    and until it is nothing can be looked up.
+    """
+    n_layer, n_embd, n_head = SIZES[size]
     torch.manual_seed(seed)
     model = GPT(GPTConfig(N_MERGES + 257, N_CTX, n_embd, n_head, n_layer))
+    waves = sinusoids(N_CTX, n_embd)
+    waves -= waves.mean(dim=0)
     with torch.no_grad():
+        model.wpe.weight.copy_(waves * 0.04 / waves.std())
         for p in model.parameters():
             if p.ndim == 2:
-                p.mul_((768 / n_embd) ** 0.5)
+                p.mul_(sqrt(768 / n_embd))
     return model
 
 
-def training_config(size: str) -> TrainingConfig:
-    """Return the one schedule, with the peak that suits the size: the wider, the lower."""
-    peak = SIZES[size][3]
-    return TrainingConfig(
-        n_steps=N_STEPS, learning_rate=peak, min_learning_rate=peak / 10, save_every=EVERY
-    )
+def pages(seed: int, pool: int, world: LongTail | None = None, bare: bool = False) -> list[str]:
+    """Return the pages of one pool of a seed; no two seeds share one."""
+    source = documents(1000 * (seed + 1) + pool, world or real_world())
+    texts = (without_tasks(page.text) if bare else page.text for page in source)
+    return list(islice(filter(None, texts), POOL))
 
 
-def batches(tokenizer: Tokenizer, seed: int) -> DocumentRows:
-    """Lay out the pages of a run, fresh ones for as long as it lasts.
+def without_tasks(text: str) -> str:
+    """Take out the lines of a page that ask, answer or sum up."""
+    return "\n".join(line for line in text.split("\n") if not re.match(r"Q: |A: |TL;DR: ", line))
+
+
+def batches(run: Run) -> DocumentRows:
+    """Lay out fresh pages for as long as a run lasts, the same for every size.
 
     Raises ValueError if a page says what is to be held out.
     """
+    tokenizer, world = tokenizer_of(run.world), world_of(run)
 
     def pool(k: int) -> list[list[int]]:
-        texts = pages(seed, k)
-        if leaks := miniweb.find_leaks(texts, WORLD):
-            raise ValueError(f"pool {k} of seed {seed} holds {leaks[0].words}: {leaks[0].text!r}")
+        texts = pages(run.seed, k, world, run.bare)
+        if leaks := find_leaks(texts, world):
+            raise ValueError(f"pool {k} of seed {run.seed} holds {leaks[0]}")
         return [tokenizer.encode(text) for text in texts]
 
-    return DocumentRows(pool, tokenizer.end_of_text, N_CTX, BATCH_SIZE, seed)
-
-
-def train_run(size: str, seed: int) -> str:
-    """Train one model to the end, from where it was left; keep its weights every EVERY steps."""
-    torch.set_num_threads(1)  # two runs with one thread each beat one with two
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    folder, config = FOLDER / "runs" / f"{size}-{seed}", training_config(size)
-    model, rows = new_model(size, seed).to(device), batches(Tokenizer.load(FOLDER), seed)
-    checkpoint = folder / CHECKPOINT
-    start = read_checkpoint(checkpoint, "rng.")[0]["step"] if checkpoint.exists() else None
-    log = [row for row in read_log(folder) if row["step"] <= (start or 0)]
-    before = log[-1] if log else {"tokens": 0, "seconds": 0}
-    losses: list[Tensor] = []
-    counts: list[int] = []
-    clock = perf_counter()
-
-    def note(step: int, loss: Tensor, n_targets: int) -> None:
-        """Add up; every EVERY steps, write the log and the weights before the checkpoint."""
-        losses.append(loss)
-        counts.append(n_targets)
-        if step % EVERY:
-            return
-        n_tokens, mean = before["tokens"] + sum(counts), float(torch.stack(losses).mean())
-        seconds = round(before["seconds"] + perf_counter() - clock)
-        losses.clear()
-        log.append({"step": step, "tokens": n_tokens, "loss": round(mean, 4), "seconds": seconds})
-        write_text(folder / "log.json", json.dumps(log))
-        keep_weights(model, step, config, folder / f"{step:05}.safetensors")
-        seen = f"{n_tokens / 1e6:.1f} M tokens, loss {mean:.3f}"
-        print(f"{size} seed {seed}: step {step} of {N_STEPS}, {seen}", flush=True)
-
-    train(model, rows, config, folder, resume=start is not None, progress=False, on_step=note)
-    return f"{size}-{seed}"
+    return DocumentRows(pool, tokenizer.end_of_text, N_CTX, BATCH_SIZE, run.seed)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -250,62 +207,86 @@ def keep_weights(model: GPT, step: int, config: TrainingConfig, path: Path) -> N
         file.write(save(weights, {name: json.dumps(value) for name, value in parts.items()}))
 
 
-def train_all(sizes: Sequence[str] = tuple(SIZES), seeds: Sequence[int] = SEEDS) -> None:
-    """Train every model that results.json does not hold yet, as many at a time as there are cores.
+def train_run(run: Run, minutes: float) -> bool:
+    """Train a run from where it was left; say whether it has come to its end in this time."""
+    torch.set_num_threads(1)  # two runs with one thread each beat one with two
+    folder, start = FOLDER / "runs" / str(run), perf_counter()
+    model, rows = new_model(run.size, run.seed), batches(run)
+    log = read_log(folder)
+    losses: list[Tensor] = []
+    counts: list[int] = []
 
-    A run that was interrupted goes on. To train all again, move results.json away.
-    """
-    if not (FOLDER / "vocab.bpe").exists():
-        texts = (page.text for page in islice(documents(0), 15_000))
-        Tokenizer.train(texts, N_MERGES).save(FOLDER)
-    known = {(run["size"], run["seed"]) for run in read_results()}
-    every = [(size, seed) for seed in seeds for size in reversed(sizes)]
-    todo = [run for run in every if run not in known]
-    n = os.cpu_count() or 1
-    hours = estimate(todo) / n / 3600
-    print(f"{len(todo)} of {len(every)} runs to do, {n} at a time: {hours:.1f} hours", flush=True)
-    with ProcessPoolExecutor(n, get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(train_run, *run) for run in todo]):
-            print(f"{done.result()}: done", flush=True)
+    def note(step: int, loss: Tensor, n_targets: int) -> None:
+        losses.append(loss)
+        counts.append(n_targets)
+        if step % EVERY == 0:
+            tokens = sum(counts) + (log[-1]["tokens"] if log else 0)
+            mean = round(float(torch.stack(losses).mean()), 4)
+            log.append({"step": step, "tokens": tokens, "loss": mean})
+            losses.clear()
+            counts.clear()
+            write_text(folder / "log.json", json.dumps(log))
+            keep_weights(model, step, run.config, folder / f"{step:06}.safetensors")
 
-
-def estimate(runs: Sequence[tuple[str, int]]) -> float:
-    """Foretell the seconds that runs will take on one thread, from a few steps of each size."""
-    torch.set_num_threads(1)
-    tokenizer, seconds = Tokenizer.load(FOLDER), {}
-    for size in {size for size, _ in runs}:
-        model, rows = new_model(size, 0), batches(tokenizer, 0)
-        optimizer, start = new_optimizer(model, training_config(size)), 0.0
-        for step in range(25):
-            if step == 5:
-                start = perf_counter()
-            train_step(model, optimizer, rows, step, training_config(size))
-        seconds[size] = (perf_counter() - start) / 20
-    return sum(seconds[size] * (N_STEPS - done_steps(size, seed)) for size, seed in runs)
-
-
-def done_steps(size: str, seed: int) -> int:
-    """Return how far a run has come."""
-    log = read_log(FOLDER / "runs" / f"{size}-{seed}")
-    return log[-1]["step"] if log else 0
-
-
-def validation(tokenizer: Tokenizer) -> DocumentRows:
-    """Lay out pages that no run has trained on."""
-    return batches(tokenizer, 97)
+    checkpoint = folder / CHECKPOINT
+    done = read_checkpoint(checkpoint, "rng.")[0]["step"] if checkpoint.exists() else 0
+    log = [row for row in log if row["step"] <= done]
+    while done < run.steps:
+        until = min(done + EVERY, run.steps)
+        train(
+            model,
+            rows,
+            run.config,
+            folder,
+            resume=done > 0,
+            progress=False,
+            until=until,
+            on_step=note,
+        )
+        done = until
+        if perf_counter() - start > 60 * minutes:
+            break
+    return done == run.steps
 
 
-def measure(path: Path, n: int = N_ITEMS) -> dict[str, Any]:
-    """Score the weights in a file on every task, and on fresh pages in nats a token."""
-    model, tokenizer = load_model(path), Tokenizer.load(FOLDER)
-    tasks = (*TASKS, *LIMITS)
-    return {
-        "loss": round(evaluate(model, validation(tokenizer), 100), 4),
-        "scores": {
-            task: round(float(score(task, answers(model, tokenizer, task, n)).mean()), 4)
-            for task in tasks
-        },
-    }
+def train_piece(run: Run, minutes: float) -> str:
+    """Train a run for some minutes, and write it down if it ends; describe it."""
+    if train_run(run, minutes):
+        write_down(run)
+    return describe(run)
+
+
+def train_all(runs: Sequence[Run], minutes: float, n_processes: int = 1) -> None:
+    """Train runs for some minutes each, some at a time; one that has begun goes on."""
+    if n_processes == 1:
+        for run in runs:
+            train_piece(run, minutes)
+        return
+    with ProcessPoolExecutor(n_processes, get_context("spawn")) as pool:
+        for done in pool.map(train_piece, runs, repeat(minutes)):
+            print(done, flush=True)
+
+
+@cache
+def items(task: str, world: int = 0) -> tuple[Item, ...]:
+    """Draw the test items of a task."""
+    return tuple(test_items(task, ITEM_SEED, N_ITEMS, world_of(Run("", 0, world=world))))
+
+
+def answers(model: GPT, tokenizer: Tokenizer, task: str, asked: Sequence[Item]) -> list[str]:
+    """Let a model answer items by greedy text, to the end of the line or of a story's sentence."""
+    texts = complete(model, tokenizer, [item.prompt for item in asked], N_NEW.get(task, 24))
+    return [text.split(".")[0] for text in texts] if task == "cloze" else texts
+
+
+def right(given: Sequence[str], asked: Sequence[Item]) -> str:
+    """Write 1 for an answer that is right to the letter, else 0, a digit an item."""
+    return "".join("01"[text == item.answer] for text, item in zip(given, asked, strict=True))
+
+
+def pairs(digits: str) -> np.ndarray:
+    """Score pairs from what `right` has written: 1.0 where both items are right, (N / 2,)."""
+    return np.array([float(digits[i : i + 2] == "11") for i in range(0, len(digits), 2)])
 
 
 def sha256(path: Path) -> str:
@@ -313,29 +294,66 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def describe_run(size: str, seed: int) -> dict[str, Any]:
-    """Write down a finished run: what it was, what it cost, and what came out."""
-    folder = FOLDER / "runs" / f"{size}-{seed}"
-    log, last = read_log(folder), folder / f"{N_STEPS:05}.safetensors"
-    curve = [
-        {"step": row["step"], "tokens": row["tokens"]}
-        | measure(folder / f"{row['step']:05}.safetensors", N_CURVE)
-        for row in log
-        if row["step"] % CURVE_EVERY == 0
-    ]
+def by_level(task: str, digits: str, world: int = 0) -> dict[str, float]:
+    """Return the share of pairs right at each level of a task."""
+    levels = [item.level for item in items(task, world)[: len(digits) : 2]]
+    scores = pairs(digits)
     return {
-        "size": size,
-        "seed": seed,
-        "n_parameters": count_parameters(new_model(size, seed)),
-        "steps": N_STEPS,
+        level: float(scores[[other == level for other in levels]].mean())
+        for level in dict.fromkeys(levels)
+    }
+
+
+def measure(model: GPT, run: Run, n: int = N_ITEMS) -> dict[str, Any]:
+    """Let a model answer n items of every task, and read fresh pages (loss in nats a token)."""
+    tokenizer, found, nats = tokenizer_of(run.world), {}, {}
+    for task in TASKS:
+        asked = items(task, run.world)[:n]
+        found[task] = right(answers(model, tokenizer, task, asked), asked)
+        nats[task] = round(nats_a_token(model, tokenizer, asked), 4)
+    fresh = batches(Run(run.size, 97, world=run.world))
+    return {"loss": round(evaluate(model, fresh, 100), 4), "right": found, "nats": nats}
+
+
+def nats_a_token(model: GPT, tokenizer: Tokenizer, asked: Sequence[Item]) -> float:
+    """Return the mean ln p of a token of the right answers, each given those before it."""
+    ends = [f" {item.answer}" for item in asked]
+    nats = log_likelihoods(model, tokenizer, [item.prompt for item in asked], ends)
+    return float(nats.sum()) / sum(len(tokenizer.encode(end)) for end in ends)
+
+
+def measure_variants(model: GPT, run: Run) -> dict[str, dict[str, str]]:
+    """Let a model answer N_CURVE items of every variant of a task."""
+    tokenizer = tokenizer_of(run.world)
+    found: dict[str, dict[str, str]] = {task: {} for task in VARIANTS}
+    for task, variants in VARIANTS.items():
+        for variant in variants:
+            asked = variant_items(task, variant, ITEM_SEED, N_CURVE, world_of(run))
+            found[task][variant] = right(answers(model, tokenizer, task, asked), asked)
+    return found
+
+
+def write_down(run: Run) -> dict[str, Any]:
+    """Measure a finished run, its variants, and twelve times along the way; write its file."""
+    folder = FOLDER / "runs" / str(run)
+    log, last = read_log(folder), folder / f"{run.steps:06}.safetensors"
+    every = run.steps // 12 // EVERY * EVERY or EVERY
+    result = {
+        **asdict(run),
+        "n_parameters": n_parameters(run.size),
         "tokens": log[-1]["tokens"],
-        "seconds": log[-1]["seconds"],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         "commit": commit(),
         "sha256": sha256(last),
-        **measure(last),
-        "curve": curve,
+        **measure(load_model(last), run),
+        "variants": measure_variants(load_model(last), run),
+        "curve": [
+            row | measure(load_model(folder / f"{row['step']:06}.safetensors"), run, N_CURVE)
+            for row in log
+            if row["step"] % every == 0
+        ],
     }
+    write_text(FOLDER / "results" / f"{run}.json", json.dumps(result, indent=1) + "\n")
+    return result
 
 
 def commit() -> str:
@@ -345,101 +363,222 @@ def commit() -> str:
     return found or "unknown"
 
 
-def read_results() -> list[dict[str, Any]]:
-    """Return what came out of every run that was written down."""
-    path = FOLDER / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+def results() -> list[dict[str, Any]]:
+    """Return what came out of every run that was written down, by size, seed and steps."""
+    paths = (FOLDER / "results").glob("*.json")
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return sorted(found, key=lambda run: (run["n_parameters"], run["seed"], run["steps"]))
 
 
-def gather() -> None:
-    """Measure every finished run that is not in results.json yet; keep the best of each size."""
-    results = read_results()
-    known = {(run["size"], run["seed"]) for run in results}
-    for size, seed in product(SIZES, SEEDS):
-        if (size, seed) not in known and done_steps(size, seed) == N_STEPS:
-            results.append(describe_run(size, seed))
-            print(f"{size} seed {seed}: {results[-1]['scores']}", flush=True)
-            results.sort(key=lambda run: (run["n_parameters"], run["seed"]))
-            write_text(FOLDER / "results.json", json.dumps(results, indent=1) + "\n")
-    for size in SIZES:
-        if runs := [run for run in results if run["size"] == size]:
-            chosen = min(runs, key=lambda run: run["loss"])  # by fresh pages, never by test items
-            source = FOLDER / "runs" / f"{size}-{chosen['seed']}" / f"{N_STEPS:05}.safetensors"
-            if source.exists():
-                with atomic_file(FOLDER / f"{size}.safetensors") as file:
-                    file.write(source.read_bytes())
+def main_runs(size: str) -> list[dict[str, Any]]:
+    """Return the runs of a size on the usual pages for the usual time, a seed each."""
+    return [r for r in results() if (r["size"], r["steps"], r["bare"]) == (size, N_STEPS, False)]
+
+
+# --- What the runs say ---------------------------------------------------------------------------
+
+
+def shares(task: str, runs: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return which pairs of a task each run has right: (R, N / 2)."""
+    return np.array([pairs(run["right"][task]) for run in runs])
+
+
+def drawn_again(runs: Sequence[dict[str, Any]], n: int, seed: int = 0) -> Iterator[Any]:
+    """Draw seeds and pairs with replacement, 2,000 times: rows and columns of `shares`.
+
+    All runs of a drawn seed come with it. Source: Efron and Tibshirani 1993, chapter 8.
+    """
+    rng = np.random.default_rng(seed)
+    seeds = sorted({run["seed"] for run in runs})
+    of_seed = [[r for r, run in enumerate(runs) if run["seed"] == s] for s in seeds]
+    for _ in range(2000):
+        rows = [r for k in rng.integers(len(seeds), size=len(seeds)) for r in of_seed[k]]
+        yield np.ix_(rows, rng.integers(n, size=n))
+
+
+def interval(right: np.ndarray, runs: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
+    """Return the mean of shares (R, N), with its 95 % interval over seeds and pairs."""
+    means = [right[again].mean() for again in drawn_again(runs, right.shape[1])]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(right.mean()), float(low), float(high)
+
+
+def slope(task: str, runs: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
+    """Return how much accuracy a tenfold of parameters adds, with its 95 % interval.
+
+    It is that of a least-squares line through all runs.
+    """
+    x = np.log10([run["n_parameters"] for run in runs])
+    right = shares(task, runs)
+
+    def fitted(rows: Any, columns: Any) -> float:
+        return float(np.polyfit(x[np.ravel(rows)], right[rows, columns].mean(axis=1), 1)[0])
+
+    low, high = np.percentile(
+        [fitted(*again) for again in drawn_again(runs, right.shape[1])], [2.5, 97.5]
+    )
+    return fitted(*np.ix_(range(len(runs)), range(right.shape[1]))), float(low), float(high)
+
+
+def chance(task: str) -> float:
+    """Return the share of pairs that guesses among the candidates would have right."""
+    n = [len(item.candidates) for item in items(task)]
+    return float(np.mean([1 / (a * b) if a else 0 for a, b in zip(n[::2], n[1::2], strict=True)]))
+
+
+def rules() -> dict[str, dict[str, Any]]:
+    """Return what `course rules --save` has found: for each task the best rule and database."""
+    path = FOLDER / "rules.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:
+    """Keep the strongest rule, at the largest budget, and the strongest database of a task."""
+    strongest = {"cheap": next(iter(found.values())), "database": found["database"]}
+    kept = {
+        kind: {"pair": round(rule.pair, 4), "item": round(rule.item, 4), "numbers": rule.n_numbers}
+        | {"rule": rule.name}
+        for kind, rule in strongest.items()
+    }
+    everything = {**rules(), "pages": n_pages, task: kept}
+    write_text(FOLDER / "rules.json", json.dumps(everything, indent=1) + "\n")
+
+
+# --- What is committed ---------------------------------------------------------------------------
+
+
+def load(size: str) -> GPT:
+    """Load the committed weights of a size, stored in 16 bits, to compute in 32."""
+    return load_model(FOLDER / f"{size}.safetensors").float()
+
+
+def commit_weights(size: str) -> None:
+    """Keep, of the runs of a size, the weights with the lowest loss on fresh pages, in 16 bits."""
+    best = min(main_runs(size), key=lambda run: run["loss"])  # test items have no say
+    run = Run(size, best["seed"])
+    model = load_model(FOLDER / "runs" / str(run) / f"{run.steps:06}.safetensors")
+    keep_weights(model.half(), run.steps, run.config, FOLDER / f"{size}.safetensors")
 
 
 CARD = """\
 # The models of chapter 8
 
 Small GPT-2s that this project has trained on the miniweb, from random weights, on nothing but the
-next token. They know its {n_people} people and {n_countries} countries and are of no use elsewhere.
-They may be used under the licence of the code.
+next token. They know its people, things and cities and are of no use elsewhere. They may be used
+under the licence of the code.
 
-- **Text**: pages of `miniweb.MEDIUM`, in the shares of `GENRES` in `src/course/models.py`, fresh
-  ones for every step. Every page was searched for held-out combinations before it was used; a run
-  stops at the first one.
-- **Training**: {steps:,} steps of {batch} pages, float32, AdamW, one schedule; seeds {seeds}.
-  `make models` trains them again, `models/results.json` has every run: seed, tokens, seconds,
-  machine, commit, sha256, scores, and scores along the way.
-- **Committed**: of each size the run with the lowest loss on fresh pages; test items had no say.
+- **Text**: pages of `miniweb.longtail`, fresh ones for every step. Every page was searched for
+  held-out combinations before it was used; a run stops at the first one.
+- **Training**: {steps:,} steps of {batch} pages, float32, AdamW, one schedule whose peak is
+  0.03 / sqrt(layers x width). `course models` lists the runs, `course models 1M-0` makes one, in
+  pieces that survive an interruption; `models/results/` has every answer of each, right or wrong.
+- **Committed**: of each size the run with the lowest loss on fresh pages, in 16 bits; test items
+  had no say. How the difficulty was set, on invented worlds, is told in chapter 8.
 
-Scores on {n_items} held-out items a task, from 0 to 1, greedy answers, with 95 % bootstrap
-intervals, beside the best rule that understands nothing. `course models --check` computes all of
-this again from the weights.
+`course models --check` computes this card again, the first table from the committed weights.
 
-| model | seed | parameters | tokens | loss, nats a token | sha256 |
-|---|---|---|---|---|---|
+| model | seed | parameters | tokens | loss, nats per token | pairs right, six tasks | sha256 |
+|---|---|---|---|---|---|---|
 {files}
 
+Pairs of items of which both are right, from 0 to 1: mean over the seeds, 95 % interval over seeds
+and pairs; {n_pairs} pairs a task. Beside them what guessing among the candidates gives, the
+strongest cheap rule that `course rules` found (it holds at most as many numbers as the largest
+model), and the strongest rule that keeps {pages:,} pages.
+
 {scores}
+
+What a tenfold of parameters adds to the share of pairs:
+
+{slopes}
+
+The controls: equal compute (parameters times tokens), equal tokens, and the smallest for longer.
+
+{controls}
 """
 
 
-def interval(scores: np.ndarray) -> str:
+def written(right: np.ndarray, runs: Sequence[dict[str, Any]]) -> str:
     """Write a mean with its 95 % interval."""
-    low, high = bootstrap(scores)
-    return f"{scores.mean():.3f} ({low:.3f} to {high:.3f})"
+    mean, low, high = interval(right, runs)
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def score_table() -> str:
+    """Write for each task the pairs right of every size, and what they have to beat."""
+    rows, found = [], rules()
+    for task in TASKS:
+        cells = [written(shares(task, main_runs(size)), main_runs(size)) for size in SIZES]
+        others = [f"{found[task][kind]['pair']:.2f}" for kind in ("cheap", "database")]
+        rows.append([task, *cells, f"{chance(task):.2f}", *others])
+    return table(["task", *SIZES, "chance", "cheap rule", "database"], rows)
+
+
+def slope_table() -> str:
+    """Write for each task what a tenfold of parameters adds."""
+    runs = [run for size in SIZES for run in main_runs(size)]
+    found = {task: slope(task, runs) for task in TASKS}
+    return table(
+        ["task", "slope", "95 % interval"],
+        [[t, f"{s:+.2f}", f"{low:+.2f} to {high:+.2f}"] for t, (s, low, high) in found.items()],
+    )
+
+
+def control_table() -> str:
+    """Write the mean over all tasks of every size and length of training."""
+    rows = []
+    kinds = {(run["size"], run["steps"]) for run in results() if not run["bare"]}
+    for size, steps in sorted(kinds, key=lambda kind: (n_parameters(kind[0]), kind[1])):
+        runs = [run for run in results() if (run["size"], run["steps"]) == (size, steps)]
+        runs = [run for run in runs if not run["bare"]]
+        tokens = float(np.mean([run["tokens"] for run in runs]))
+        cost = f"{n_parameters(size) * tokens / 1e12:.1f}"
+        every = np.mean([shares(task, runs) for task in TASKS], axis=0)  # (R, N / 2)
+        rows.append([size, f"{tokens / 1e6:.0f} M", cost, str(len(runs)), written(every, runs)])
+    return table(["model", "tokens", "parameters x tokens, 10^12", "seeds", "all six"], rows)
+
+
+def file_table() -> str:
+    """Write what the committed weights are, and what they score, computed from them."""
+    rows = []
+    for size in SIZES:
+        path, run = FOLDER / f"{size}.safetensors", min(main_runs(size), key=lambda r: r["loss"])
+        found = measure(load(size), Run(size, run["seed"]))
+        share = np.mean([pairs(digits).mean() for digits in found["right"].values()])
+        numbers = [f"{run['n_parameters']:,}", f"{run['tokens'] / 1e6:.1f} M"]
+        scores = [f"{found['loss']:.3f}", f"{share:.2f}", f"`{sha256(path)}`"]
+        rows.append([f"`{path.name}`", str(run["seed"]), *numbers, *scores])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def card() -> str:
-    """Compute the card from the committed weights: all figures but those of the training itself."""
-    tokenizer = Tokenizer.load(FOLDER)
-    names = [size for size in SIZES if (FOLDER / f"{size}.safetensors").exists()]
-    models = {size: load_model(FOLDER / f"{size}.safetensors") for size in names}
-    runs = {run["sha256"]: run for run in read_results()}
-    files = []
-    for size in names:
-        run = runs[sha256(FOLDER / f"{size}.safetensors")]
-        loss = evaluate(models[size], validation(tokenizer), 100)
-        files.append(
-            f"| `{size}.safetensors` | {run['seed']} | {run['n_parameters']:,} "
-            f"| {run['tokens'] / 1e6:.1f} M | {loss:.3f} | `{run['sha256']}` |"
-        )
-    rows = [f"| task | {' | '.join(names)} | best cheap rule |", "|---" * (len(names) + 2) + "|"]
-    for task in (*TASKS, *LIMITS):
-        cells = [interval(score(task, answers(m, tokenizer, task))) for m in models.values()]
-        rule, value = max(baselines(task).items(), key=lambda pair: pair[1])
-        rows.append(f"| {task} | {' | '.join(cells)} | {value:.3f} ({rule}) |")
+    """Compute the card from the results, the committed weights and the rules that were found."""
     return CARD.format(
-        n_people=WORLD.n_people,
-        n_countries=WORLD.n_countries,
         steps=N_STEPS,
         batch=BATCH_SIZE,
-        seeds=", ".join(map(str, SEEDS)),
-        n_items=N_ITEMS,
-        files="\n".join(files),
-        scores="\n".join(rows),
+        files=file_table(),
+        n_pairs=N_ITEMS // 2,
+        pages=rules()["pages"],
+        scores=score_table(),
+        slopes=slope_table(),
+        controls=control_table(),
     )
 
 
 def write_card() -> None:
-    """Write the card anew."""
+    """Keep the best weights of each size, and write the card anew."""
+    for size in SIZES:
+        commit_weights(size)
     write_text(FOLDER / "README.md", card())
 
 
 def check_card() -> list[str]:
-    """Name each line of the card that the committed weights do not bear out."""
+    """Name each line of the card that the results and weights do not bear out."""
     written = (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
     return [line for line in card().splitlines() if line not in written]

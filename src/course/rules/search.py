@@ -175,19 +175,20 @@ def simplest(found: Sequence[Found]) -> Found:
 HEAD = "| task | line | pair | item | numbers | rule |\n|---|---|---|---|---|---|"
 
 
-def report(task: str, pages: Pages, items: Sequence[Item], budgets: Sequence[int],
-           paired: bool = True) -> Iterator[str]:  # fmt: skip
-    """Search the rules of a task; write a row for each budget, the simplest, and the database."""
+def row(task: str, line: str, rule: Found) -> str:
+    """Write a rule as a row of the table."""
+    scores = f"{rule.pair:.3f} | {rule.item:.3f}"
+    return f"| {task} | {line} | {scores} | {rule.n_numbers:,} | {rule.name} |"
 
-    def row(line: str, rule: Found) -> str:
-        pair = f"{rule.pair:.3f}" if paired else "-"
-        return f"| {task} | {line} | {pair} | {rule.item:.3f} | {rule.n_numbers:,} | {rule.name} |"
 
+def report(pages: Pages, items: Sequence[Item], budgets: Sequence[int],
+           paired: bool = True) -> Iterator[tuple[str, Found]]:  # fmt: skip
+    """Search the rules of a task: the best of each budget, the simplest, and the database."""
     for budget in sorted(budgets, reverse=True):
         found = search_cheap(pages, items, budget, paired)
-        yield row(f"at most {budget:,} numbers", found[0])
+        yield f"at most {budget:,} numbers", found[0]
         if simplest(found) != found[0]:
-            yield row(f"fewest within {NEAR}", simplest(found))
+            yield f"fewest within {NEAR}", simplest(found)
         if found[0].n_numbers <= min(budgets):
             break  # the smaller budgets can hold it too
-    yield row("database", search_databases(pages, items, paired)[0])
+    yield "database", search_databases(pages, items, paired)[0]
