@@ -541,12 +541,9 @@ def test_execute_changed_runs_what_has_changed(fresh, monkeypatch, capsys):
 
 
 def test_one_word_is_one_thing():
-    """No public name of course is defined in two of its modules.
-
-    `growth` takes the place of `models`, name by name, once chapter 8 moves to the new world.
-    """
+    """No public name of course is defined in two of its modules."""
     homes = Counter()
-    for path in set((ROOT / "src" / "course").glob("*.py")) - {ROOT / "src/course/growth.py"}:
+    for path in (ROOT / "src" / "course").glob("*.py"):
         homes.update(name for name in sync.definitions(path) if not name.startswith("_"))
     assert [name for name, count in homes.items() if count > 1] == []
 

@@ -1,203 +1,189 @@
-"""The committed models: where they come from, what they score, and the claim of chapter 8."""
+"""The models of chapter 8: their plan, their pieces, the arithmetic of the card, and the card."""
 
 import json
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from course import models
+from course import models, rules
 from course.__main__ import main
-from gpt2 import training
-from gpt2.decoder import count_parameters
-from gpt2.prompting import bootstrap
+from course.models import Run
 from gpt2.tokenizer import Tokenizer
-from gpt2.training import (
-    CHECKPOINT,
-    load_model,
-    new_optimizer,
-    read_checkpoint,
-    save_checkpoint,
-    train_step,
-)
-
-RESULTS = models.read_results()
-LARGEST = list(models.SIZES)[-1]
+from gpt2.training import CHECKPOINT, read_checkpoint
+from miniweb.longtail import documents, invented_world
+from miniweb.tasks import test_items
+from miniweb.variants import VARIANTS
 
 
-def test_the_card_is_what_the_committed_weights_score():
-    assert models.check_card() == []
-
-
-def test_a_changed_figure_is_named(monkeypatch, capsys):
-    page = (models.FOLDER / "README.md").read_text(encoding="utf-8")
-    line = next(line for line in page.splitlines() if line.startswith("| summary"))
-    monkeypatch.setattr(models, "card", lambda: page.replace(line, "| summary | 1.000 |"))
-    assert main(["models", "--check"]) == 1
-    assert "the card should say: | summary | 1.000 |" in capsys.readouterr().out
-
-
-def test_every_run_is_written_down_whole():
-    assert {(run["size"], run["seed"]) for run in RESULTS} == {
-        (size, seed) for size in models.SIZES for seed in models.SEEDS
-    }
-    for run in RESULTS:
-        assert run["n_parameters"] == count_parameters(models.new_model(run["size"], 0))
-        assert run["steps"] == models.N_STEPS and run["tokens"] > 300 * models.N_STEPS
-        assert {"seconds", "machine", "commit", "sha256", "loss"} <= run.keys()
-        assert [row["step"] for row in run["curve"]] == list(
-            range(models.CURVE_EVERY, models.N_STEPS + 1, models.CURVE_EVERY)
-        )
-        assert run["scores"].keys() == {*models.TASKS, *models.LIMITS}
-
-
-def test_the_committed_weights_are_the_best_of_their_size():
-    total = 0
+def test_the_plan_has_every_size_three_seeds_and_the_controls():
+    runs = models.planned()
+    assert len(set(map(str, runs))) == len(runs)
     for size in models.SIZES:
-        path = models.FOLDER / f"{size}.safetensors"
-        total += path.stat().st_size
-        runs = [run for run in RESULTS if run["size"] == size]
-        best = min(runs, key=lambda run: run["loss"])
-        assert models.sha256(path) == best["sha256"]
-        header, tensors = read_checkpoint(path)
-        assert header["step"] == models.N_STEPS
-        assert all(name.startswith("model.") for name in tensors)  # no optimizer
-        assert load_model(path).config.n_vocab == Tokenizer.load(models.FOLDER).n_vocab
-    assert total <= 25e6
+        usual = [r.seed for r in runs if (r.size, r.steps, r.bare) == (size, models.N_STEPS, False)]
+        assert usual == [0, 1, 2, 3, 4][: 5 if size == "1M" else 3]
+    sizes = {size: models.n_parameters(size) for size in models.SIZES}
+    assert 0.03e6 < min(sizes.values()) < 0.04e6 and 3.5e6 < max(sizes.values()) < 4.5e6
+    longer = [run for run in runs if run.steps != models.N_STEPS]
+    assert {r.seed for r in longer if r.steps == 4 * models.N_STEPS and r.size == "0.03M"} == {
+        0,
+        1,
+        2,
+    }
+    for small, large in pairwise(list(models.SIZES)[:4]):
+        steps = models.as_much_compute(small, large)
+        cost = sizes[small] * steps / (sizes[large] * models.N_STEPS)
+        assert abs(cost - 1) < 0.05 and any((r.size, r.steps) == (small, steps) for r in longer)
 
 
-def scores_of(size):
-    """Let the committed model answer everything: task -> scores."""
-    model = load_model(models.FOLDER / f"{size}.safetensors")
-    tokenizer = Tokenizer.load(models.FOLDER)
-    return {t: models.score(t, models.answers(model, tokenizer, t)) for t in models.TASKS}
+def test_a_wider_and_deeper_model_learns_at_a_lower_peak_and_nothing_else_changes():
+    configs = {size: Run(size, 0).config for size in models.SIZES}
+    peaks = [config.learning_rate for config in configs.values()]
+    assert peaks == sorted(peaks, reverse=True)
+    for size, config in configs.items():
+        layers, width, _ = models.SIZES[size]
+        assert config.learning_rate == pytest.approx(0.03 / (layers * width) ** 0.5)
+        assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
+        assert (config.n_steps, config.save_every) == (models.N_STEPS, models.EVERY)
+        assert (config.betas, config.weight_decay) == ((0.9, 0.95), 0.1)
 
 
-def test_the_claim_holds_for_the_largest_model():
-    """Above the best cheap rule on five tasks of six, and above 0.85 on three."""
-    scores = scores_of(LARGEST)
-    rules = {task: max(models.baselines(task).values()) for task in models.TASKS}
-    above = [task for task, values in scores.items() if bootstrap(values)[0] > rules[task]]
-    assert len(above) >= 5, (above, rules)
-    assert sum(values.mean() > 0.85 for values in scores.values()) >= 3
-    run = next(
-        run
-        for run in RESULTS
-        if run["sha256"] == models.sha256(models.FOLDER / f"{LARGEST}.safetensors")
-    )
-    assert {task: round(float(v.mean()), 4) for task, v in scores.items()}.items() <= run[
-        "scores"
-    ].items()
+@pytest.mark.parametrize("size", models.SIZES)
+def test_a_model_starts_with_positions_that_tell_each_distance_alike_everywhere(size):
+    model = models.new_model(size, 0)
+    places = model.wpe.weight.detach()  # twice the 0.02 that tokens have at a width of 768
+    assert float(places.std()) == pytest.approx(0.04 * (768 / models.SIZES[size][1]) ** 0.5)
+    for distance in (1, 2, 7):
+        apart = (places[distance:] - places[:-distance]).norm(dim=1)
+        torch.testing.assert_close(apart, apart[:1].expand_as(apart), rtol=1e-4, atol=1e-5)
 
 
-def test_the_mean_over_tasks_and_seeds_grows_with_every_size():
-    means = [
-        np.mean(
-            [run["scores"][task] for run in RESULTS for task in models.TASKS if run["size"] == size]
-        )
-        for size in models.SIZES
-    ]
-    assert means == sorted(means) and len(set(means)) == len(means), means
+@pytest.mark.parametrize("name", ["0.3M-0", "0.3M-1-36000", "1M-0-bare", "1M-2-36000-bare"])
+def test_a_run_is_found_by_its_name(name):
+    assert str(models.parse(name)) == name and models.parse(name).bare == name.endswith("bare")
+    assert models.parse(name, 4).world == 4 and str(models.parse(name, 4)) == f"{name}-world4"
 
 
-def test_an_untrained_model_knows_nothing():
-    model, tokenizer = models.new_model("0.1M", 5).eval(), Tokenizer.load(models.FOLDER)
-    for task in models.TASKS:
-        assert models.score(task, models.answers(model, tokenizer, task, 60)).mean() < 0.7, task
+@pytest.mark.parametrize("name", ["", "0.3M", "5M-0", "0.3M-x", "0.3M-0-1-2", "0.3M--1", "0.3M-1-", "1M-0-bar"])
+def test_a_name_that_is_no_run_is_refused(name, capsys):
+    assert main(["models", name]) == 2
+    assert "is no run: write a size of 0.03M, " in capsys.readouterr().err
+
+
+def test_a_pair_counts_if_both_are_right():
+    assert models.pairs("1101100011").tolist() == [1, 0, 0, 0, 1]
+    items = models.items("choice", 1)[:8]
+    given = [item.answer for item in items]
+    given[2] = "a word"
+    assert models.right(given, items) == "11011111"
+    levels = models.by_level("choice", "11011111", 1)
+    assert list(levels) == list(dict.fromkeys(item.level for item in items))
+    assert levels[items[2].level] == 0 and levels[items[4].level] == 1
+
+
+def test_a_slope_is_that_of_the_line_and_its_interval_holds_it():
+    """Accuracies on a line of 0.2 a tenfold, read off 400 pairs of chance."""
+    rng = np.random.default_rng(3)
+    runs = []
+    for size in models.SIZES:
+        for seed in range(3):
+            n = models.n_parameters(size)
+            p = 0.1 + 0.2 * (np.log10(n) - 4.5)
+            digits = "".join("11" if x < p else "10" for x in rng.random(400))
+            runs.append({"n_parameters": n, "seed": seed, "right": {"cloze": digits}})
+    slope, low, high = models.slope("cloze", runs)
+    assert low < 0.2 < high and abs(slope - 0.2) < 0.05 and 0.01 < high - low < 0.2
+    flat = [run | {"right": {"cloze": runs[0]["right"]["cloze"]}} for run in runs]
+    assert models.slope("cloze", flat)[:2] == pytest.approx((0, 0), abs=1e-9)
+
+
+def test_an_interval_over_seeds_and_pairs_holds_the_spread_of_both():
+    runs = [{"seed": seed} for seed in range(3)]
+    same = np.tile(np.arange(400) % 4 == 0, (3, 1)).astype(float)
+    mean, low, high = models.interval(same, runs)
+    assert mean == 0.25 and (mean - low) == pytest.approx(1.96 * (3 / 16 / 400) ** 0.5, rel=0.15)
+    assert high - mean == pytest.approx(mean - low, abs=0.01)
+    seeds_differ = np.array([[0.0] * 400, [0.5] * 400, [1.0] * 400])
+    mean, low, high = models.interval(seeds_differ, runs)
+    assert (mean, low, high) == (0.5, 0.0, 1.0)  # a 27th of the draws takes one seed three times
+
+
+def test_chance_is_a_guess_among_what_is_offered():
+    assert models.chance("choice") == 0.25 and models.chance("question") == 0
+    assert 1 / 9 < models.chance("reading") < 1 / 4
+
+
+def test_pages_of_a_bare_run_do_no_task_and_are_as_many():
+    page = "I wore a hat.\nTL;DR: wore a hat\nQ: What?\nA: a hat\nTom saw A: nothing."
+    assert models.without_tasks(page) == "I wore a hat.\nTom saw A: nothing."
+    assert models.without_tasks("Q: What?\nA: a hat") == ""
+    texts = models.pages(0, 0, invented_world(1), bare=True)
+    assert len(texts) == models.POOL and all(texts)
+    assert not any(cue in text for text in texts for cue in ("Q: ", "A: ", "TL;DR:"))
+
+
+def test_the_strongest_rules_are_kept_beside_those_of_other_tasks(small):
+    def rule(name, pair):
+        return rules.Found(name, pair, pair, 7, ())
+
+    models.keep_rules("cloze", 600, {"at most 9 numbers": rule("a", 0.5), "database": rule("b", 1)})
+    models.keep_rules("choice", 600, {"at most 9 numbers": rule("c", 0), "database": rule("d", 0)})
+    kept = models.rules()
+    assert kept["pages"] == 600 and kept["cloze"]["cheap"]["rule"] == "a"
+    assert kept["cloze"]["database"] == {"pair": 1, "item": 1, "numbers": 7, "rule": "b"}
+    assert kept["choice"]["cheap"]["pair"] == 0
+
+
+test_items.__test__ = False  # no test
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Runs of a few steps, in a folder of their own."""
-    Tokenizer.load(models.FOLDER).save(tmp_path)
-    for name, value in (("FOLDER", tmp_path), ("N_STEPS", 130), ("EVERY", 10), ("POOL", 400)):
+    """Short runs in an invented world, in a folder of their own."""
+    texts = (page.text for page in islice(documents(0, invented_world(1)), 400))
+    Tokenizer.train(texts, models.N_MERGES).save(tmp_path / "runs" / "tokenizer1")
+    for name, value in (("FOLDER", tmp_path), ("EVERY", 10), ("POOL", 200), ("N_ITEMS", 12)):
         monkeypatch.setattr(models, name, value)
+    monkeypatch.setattr(models, "N_CURVE", 12)
+    models.items.cache_clear()
     threads = torch.get_num_threads()
     yield tmp_path
     torch.set_num_threads(threads)
+    models.items.cache_clear()
 
 
-def test_a_run_goes_on_where_it_was_stopped(small, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    def interrupted(model, step, config, path):
-        if step == 70:
-            raise Stop
-        keep(model, step, config, path)
-
-    keep = models.keep_weights
-    models.train_run("0.1M", 1)
-    whole = (small / "runs" / "0.1M-1").rename(small / "whole")
-    monkeypatch.setattr(models, "keep_weights", interrupted)
-    with pytest.raises(Stop):
-        models.train_run("0.1M", 1)
-    monkeypatch.setattr(models, "keep_weights", keep)
-    models.train_run("0.1M", 1)
-    for name in (CHECKPOINT, *(f"{step:05}.safetensors" for step in range(10, 131, 10))):
-        again, once = (read_checkpoint(f / name) for f in (small / "runs" / "0.1M-1", whole))
-        assert again[0] == once[0] and again[1].keys() == once[1].keys()
-        assert all(torch.equal(again[1][k], once[1][k]) for k in once[1])
-    steps = [row["step"] for row in models.read_log(small / "runs" / "0.1M-1")]
-    assert steps == list(range(10, 131, 10))
-    logs = [
-        json.loads((folder / "log.json").read_text())
-        for folder in (whole, small / "runs" / "0.1M-1")
-    ]
-    assert [row["tokens"] for row in logs[0]] == [row["tokens"] for row in logs[1]]
-    assert models.done_steps("0.1M", 1) == 130 and models.estimate([("0.1M", 1)]) == 0
+def test_a_run_in_pieces_is_the_run_in_one(small, capsys):
+    run = Run("0.03M", 1, 40, world=1)
+    assert models.train_run(run, minutes=9)
+    whole = (small / "runs" / str(run)).rename(small / "whole")
+    pieces = 0
+    while not models.train_run(run, minutes=1e-9):
+        pieces += 1
+        assert pieces < 9
+    assert pieces >= 3  # a piece always gets somewhere
+    again = small / "runs" / str(run)
+    for name in (CHECKPOINT, *(f"{step:06}.safetensors" for step in (10, 20, 30, 40))):
+        one, two = (read_checkpoint(folder / name) for folder in (whole, again))
+        assert one[0] == two[0] and one[1].keys() == two[1].keys()
+        assert all(torch.equal(one[1][key], two[1][key]) for key in one[1]), name
+    assert (whole / "log.json").read_text() == (again / "log.json").read_text()
+    assert main(["models", "0.03M-1-40", "--world", "1"]) == 0
+    assert "written down" in capsys.readouterr().out
+    (found,) = models.results()
+    kept = {"size", "seed", "steps", "world", "tokens", "sha256", "loss", "right", "curve"}
+    assert kept | {"variants"} <= set(found)
+    assert {t: set(v) for t, v in found["variants"].items()} == {
+        t: set(v) for t, v in VARIANTS.items()
+    }
+    assert set(found["right"]) == set(models.TASKS)
+    assert all(len(digits) == 12 for digits in found["right"].values())
+    assert json.loads((small / "results" / f"{run}.json").read_text()) == found
 
 
-def by_hand(folder, n_steps):
-    """Train as `train_run` did when it had a loop of its own; return the log without seconds."""
-    torch.set_num_threads(1)
-    config = models.training_config("0.1M")
-    model, rows = models.new_model("0.1M", 1), models.batches(Tokenizer.load(models.FOLDER), 1)
-    optimizer, losses, log, n_tokens = new_optimizer(model.train(), config), [], [], 0
-    for step in range(1, n_steps + 1):
-        loss, _, n_targets = train_step(model, optimizer, rows, step - 1, config)
-        losses.append(loss)
-        n_tokens += n_targets
-        if step % models.EVERY == 0:
-            mean = round(float(torch.stack(losses).mean()), 4)
-            log.append({"step": step, "tokens": n_tokens, "loss": mean})
-            losses.clear()
-    save_checkpoint(folder / CHECKPOINT, model, optimizer, n_steps, config)
-    return log
-
-
-def test_the_callback_in_train_is_the_loop_by_hand(small, monkeypatch):
-    """Bit for bit, weights and AdamW and log, over a stop in the middle of an interval."""
-
-    class Stop(Exception):
-        pass
-
-    def stops(model, optimizer, batches, step, config):
-        if step == 45:
-            raise Stop
-        return train_step(model, optimizer, batches, step, config)
-
-    monkeypatch.setattr(models, "N_STEPS", 60)
-    monkeypatch.setattr(training, "train_step", stops)
-    with pytest.raises(Stop):
-        models.train_run("0.1M", 1)
-    folder = small / "runs" / "0.1M-1"
-    assert read_checkpoint(folder / CHECKPOINT)[0]["step"] == 40
-    monkeypatch.setattr(training, "train_step", train_step)
-    torch.manual_seed(99)
-    models.train_run("0.1M", 1)
-    log = by_hand(small / "by_hand", models.N_STEPS)
-    found, expected = (read_checkpoint(f / CHECKPOINT) for f in (folder, small / "by_hand"))
-    assert found[0] == expected[0]
-    assert found[1].keys() == expected[1].keys()
-    for name in found[1]:
-        assert torch.equal(found[1][name], expected[1][name]), name
-    rows = models.read_log(folder)
-    assert [row.pop("seconds") >= 0 for row in rows] and rows == log
-
-
-def test_a_run_that_is_written_down_is_not_trained_again(small, monkeypatch, capsys):
-    monkeypatch.setattr(models, "read_results", lambda: RESULTS)
-    models.train_all()
-    assert f"0 of {len(RESULTS)} runs to do" in capsys.readouterr().out
-    assert not (small / "runs").exists()
+@pytest.mark.parametrize("task", models.TASKS)
+def test_every_answer_fits_into_what_is_written(small, task):
+    tokenizer = models.tokenizer_of(1)
+    items = test_items(task, models.ITEM_SEED, 120, invented_world(1))
+    longest = max(len(tokenizer.encode(f" {item.answer}")) for item in items)
+    assert longest < models.N_NEW.get(task, 24)
