@@ -27,7 +27,7 @@ RULES = {
     r"src/miniweb/(lexicon|cities|longtail|tasks|variants)\b.*": r"tests/test_\1.py",
     r"src/miniweb/leaks\.py": "tests/test_longtail.py",
     r"src/miniweb/.*": "tests/test_miniweb.py",
-    r"src/course/(models|collect|marks)\.py": r"tests/test_\1.py",
+    r"src/course/(models|programs|collect|marks)\.py": r"tests/test_\1.py",
     r"models/.*": "tests/test_models.py",
     r"src/course/(exercises|mutants)\.py": EXERCISES + "03_batches",
     r"src/course/(release|check)\.py": KIT + "'release or check or progress or verdict'",

@@ -65,7 +65,9 @@ def test_a_run_is_found_by_its_name(name):
     assert models.parse(name, 4).world == 4 and str(models.parse(name, 4)) == f"{name}-world4"
 
 
-@pytest.mark.parametrize("name", ["", "0.3M", "5M-0", "0.3M-x", "0.3M-0-1-2", "0.3M--1", "0.3M-1-", "1M-0-bar"])
+@pytest.mark.parametrize(
+    "name", ["", "0.3M", "5M-0", "0.3M-x", "0.3M-0-1-2", "0.3M--1", "0.3M-1-", "1M-0-bar"]
+)
 def test_a_name_that_is_no_run_is_refused(name, capsys):
     assert main(["models", name]) == 2
     assert "is no run: write a size of 0.03M, " in capsys.readouterr().err
