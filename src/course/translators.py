@@ -24,7 +24,7 @@ from gpt2.data import DocumentRows
 from gpt2.decoder import GPT, GPTConfig, count_parameters
 from gpt2.prompting import complete, exact_match, with_examples
 from gpt2.tokenizer import Tokenizer
-from gpt2.training import CHECKPOINT, TrainingConfig, load_model, read_checkpoint, train
+from gpt2.training import CHECKPOINT, TrainingConfig, load_model, train
 from gpt2.transformer import (
     DecoderOnly,
     SentencePairs,
@@ -212,13 +212,11 @@ def train_on_web(seed: int, repeated: bool) -> None:
     pairs = N_REPEATED if repeated else None
     rows = [row for row in results("web") if (row["seed"], row["pairs"]) != (seed, pairs)]
     path, curve = folder / CHECKPOINT, list[dict[str, float]]()
-    done = read_checkpoint(path, "rng.")[0]["step"] if path.exists() else 0
     for row in results("web"):
         if (row["seed"], row["pairs"]) == (seed, pairs):
-            curve = [at for at in row["curve"] if at["step"] <= done]
-    while done < WEB_CONFIG.n_steps:
-        done += EVERY
-        train(model, data, WEB_CONFIG, folder, resume=done > EVERY, progress=False, until=done)
+            curve = row["curve"]
+    for done in range((len(curve) + 1) * EVERY, WEB_CONFIG.n_steps + 1, EVERY):
+        train(model, data, WEB_CONFIG, folder, resume=path.exists(), progress=False, until=done)
         right = round(ask(load_model(folder)), 4)
         curve.append({"step": done, "translation": right})
         write_down("web", [*rows, {"seed": seed, "pairs": pairs, "curve": curve}])
