@@ -18,7 +18,7 @@ from miniweb.variants import VARIANTS
 
 
 def test_the_plan_has_every_size_three_seeds_and_the_controls():
-    runs = models.planned()
+    runs = models.planned_runs()
     assert len(set(map(str, runs))) == len(runs)
     for size in models.SIZES:
         usual = [r.seed for r in runs if (r.size, r.steps, r.bare) == (size, models.N_STEPS, False)]
@@ -172,7 +172,7 @@ def test_a_run_in_pieces_is_the_run_in_one(small, capsys):
     assert (whole / "log.json").read_text() == (again / "log.json").read_text()
     assert main(["models", "0.03M-1-40", "--world", "1"]) == 0
     assert "written down" in capsys.readouterr().out
-    (found,) = models.results()
+    (found,) = models.read_results()
     kept = {"size", "seed", "steps", "world", "tokens", "sha256", "loss", "right", "curve"}
     assert kept | {"variants"} <= set(found)
     assert {t: set(v) for t, v in found["variants"].items()} == {

@@ -8,7 +8,7 @@ from miniweb.tasks import TASKS
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "question"])
 def test_a_program_solves_its_task(task):
-    solve = getattr(programs, task)
+    solve = programs.PROGRAMS[task][0]
     wrong = [item for item in models.items(task) if solve(item.prompt) != item.answer]
     assert wrong == []
 
@@ -20,13 +20,13 @@ def test_facts_are_found_on_pages_that_only_state_them():
         "Which language do people speak in Bursa?": "Turkish",
     }
     for text, answer in asked.items():
-        assert programs.question(f"Q: {text}\nA:", pages) == answer
+        assert programs.solve_question(f"Q: {text}\nA:", pages) == answer
 
 
 def test_a_program_says_what_it_was_not_written_for():
     with pytest.raises(ValueError, match="no question about a city"):
-        programs.question("Q: What is the capital of Chad?\nA:", [])
+        programs.solve_question("Q: What is the capital of Chad?\nA:", [])
     with pytest.raises(ValueError, match="no comparison"):
-        programs.choice("Q: Which is older, a hat or a cup?\nA:")
+        programs.solve_choice("Q: Which is older, a hat or a cup?\nA:")
     with pytest.raises(ValueError, match="no point"):
-        programs.summary("I wore a hat at the zoo. Nobody noticed.\nTL;DR:")
+        programs.solve_summary("I wore a hat at the zoo. Nobody noticed.\nTL;DR:")

@@ -605,13 +605,35 @@ def test_a_written_answer_settles_on_the_candidate_it_names():
 # -- the command -----------------------------------------------------------------------------------
 
 
-def test_course_rules_prints_a_row_for_each_line(capsys, monkeypatch):
-    few = models.items("cloze")[:20]
+def test_course_rules_prints_a_row_for_each_line(capsys, monkeypatch, tmp_path):
+    few = models.items("choice")[:20]
     monkeypatch.setattr(models, "items", lambda task: few)
-    assert main(["rules", "cloze", "--pages", "600", "--single"]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| cloze")]
-    assert [row.split(" | ")[1].split()[0] for row in rows] == ["at", "database"]
-    assert rows[0].split(" | ")[2:5] == ["-", "1.000", "0"]
+    monkeypatch.setattr(models, "FOLDER", tmp_path)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Here)
+    assert main(["rules", "choice", "--pages", "600"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| choice")]
+    assert [row.split(" | ")[1].split()[0] for row in rows][:: len(rows) - 1] == ["at", "database"]
+    assert models.rules() == {}
+    assert main(["rules", "choice", "--pages", "600", "--save"]) == 0
+    kept = models.rules()["choice"]
+    assert f" | {kept['cheap']['pair']:.3f} | {kept['cheap']['item']:.3f} | " in rows[0]
+    assert rows[0].endswith(f" | {kept['cheap']['rule']} |")
+    assert rows[-1].endswith(f" | {kept['database']['rule']} |")
+
+
+class Here:
+    """Stand in for a pool of processes, in this one."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    map = staticmethod(map)
 
 
 def test_course_rules_names_the_tasks_there_are(capsys):

@@ -11,8 +11,8 @@ from gpt2.training import TrainingConfig, load_model
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    Tokenizer.load(translators.FOLDER).save(tmp_path)
-    monkeypatch.setattr(translators, "FOLDER", tmp_path)
+    Tokenizer.load(translators.TRANSLATORS).save(tmp_path)
+    monkeypatch.setattr(translators, "TRANSLATORS", tmp_path)
     return tmp_path
 
 
@@ -87,7 +87,7 @@ def test_the_repeating_web_differs_in_its_bilingual_pages_alone(monkeypatch):
     monkeypatch.setattr(translators, "POOL", 2500)
     ours, theirs = (translators.web_pages(1, 0, repeated) for repeated in (True, False))
     changed = [a for a, b in zip(ours, theirs, strict=True) if a != b]
-    share = translators.GENRES["bilingual"] / sum(translators.GENRES.values())
+    share = translators.WEB_GENRES["bilingual"] / sum(translators.WEB_GENRES.values())
     assert 0.8 < len(changed) / (share * len(ours)) <= 1.2
     pairs = [(a or c, b or d) for page in changed for a, b, c, d in translators.FORM.findall(page)]
     few = translators.read_pairs(0)[: translators.N_REPEATED]
@@ -125,7 +125,7 @@ def test_a_run_on_the_web_goes_on_where_it_stopped(folder, monkeypatch, extra):
 
 
 def test_the_committed_gpt_of_the_web_translates_what_no_page_held():
-    model = load_model(translators.FOLDER / "web.safetensors")
+    model = load_model(translators.TRANSLATORS / "web.safetensors")
     assert 0.9 < translators.ask(model) <= 1
 
 

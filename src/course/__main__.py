@@ -206,7 +206,7 @@ def run_models(options: argparse.Namespace) -> int:
 
     runs = [models.parse(name, options.world) for name in options.run]
     if options.all:
-        runs = [run for run in models.planned() if not models.is_written_down(run)]
+        runs = [run for run in models.planned_runs() if not models.is_written_down(run)]
     if options.card:
         models.write_card()
     if options.card or options.check:
@@ -214,7 +214,7 @@ def run_models(options: argparse.Namespace) -> int:
         print("\n".join([f"the card should say: {line}" for line in wrong] or [models.card()]))
         return 1 if wrong else 0
     models.train_all(runs, options.minutes, n_processes=(os.cpu_count() or 1) if options.all else 1)
-    print("\n".join(map(models.describe, runs or models.planned())))
+    print("\n".join(map(models.describe, runs or models.planned_runs())))
     return 0
 
 

@@ -94,7 +94,7 @@ def as_much_compute(small: str, large: str) -> int:
     return round(steps / EVERY) * EVERY
 
 
-def planned() -> list[Run]:
+def planned_runs() -> list[Run]:
     """List all runs: every size and seed, and the controls of what else could explain a growth."""
     names, seeds = list(SIZES), (0, 1, 2)
     main = [Run(size, seed) for seed in seeds for size in names]
@@ -252,7 +252,7 @@ def train_run(run: Run, minutes: float) -> bool:
 def train_piece(run: Run, minutes: float) -> str:
     """Train a run for some minutes, and write it down if it ends; describe it."""
     if train_run(run, minutes):
-        write_down(run)
+        write_result(run)
     return describe(run)
 
 
@@ -333,7 +333,7 @@ def measure_variants(model: GPT, run: Run) -> dict[str, dict[str, str]]:
     return found
 
 
-def write_down(run: Run) -> dict[str, Any]:
+def write_result(run: Run) -> dict[str, Any]:
     """Measure a finished run, its variants, and twelve times along the way; write its file."""
     folder = FOLDER / "runs" / str(run)
     log, last = read_log(folder), folder / f"{run.steps:06}.safetensors"
@@ -363,7 +363,7 @@ def commit() -> str:
     return found or "unknown"
 
 
-def results() -> list[dict[str, Any]]:
+def read_results() -> list[dict[str, Any]]:
     """Return what came out of every run that was written down, by size, seed and steps."""
     paths = (FOLDER / "results").glob("*.json")
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
@@ -372,7 +372,9 @@ def results() -> list[dict[str, Any]]:
 
 def main_runs(size: str) -> list[dict[str, Any]]:
     """Return the runs of a size on the usual pages for the usual time, a seed each."""
-    return [r for r in results() if (r["size"], r["steps"], r["bare"]) == (size, N_STEPS, False)]
+    return [
+        r for r in read_results() if (r["size"], r["steps"], r["bare"]) == (size, N_STEPS, False)
+    ]
 
 
 # --- What the runs say ---------------------------------------------------------------------------
@@ -447,7 +449,7 @@ def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:
 # --- What is committed ---------------------------------------------------------------------------
 
 
-def load(size: str) -> GPT:
+def load_size(size: str) -> GPT:
     """Load the committed weights of a size, stored in 16 bits, to compute in 32."""
     return load_model(FOLDER / f"{size}.safetensors").float()
 
@@ -498,13 +500,13 @@ The controls: equal compute (parameters times tokens), equal tokens, and the sma
 """
 
 
-def written(right: np.ndarray, runs: Sequence[dict[str, Any]]) -> str:
+def as_text(right: np.ndarray, runs: Sequence[dict[str, Any]]) -> str:
     """Write a mean with its 95 % interval."""
     mean, low, high = interval(right, runs)
     return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -514,17 +516,17 @@ def score_table() -> str:
     """Write for each task the pairs right of every size, and what they have to beat."""
     rows, found = [], rules()
     for task in TASKS:
-        cells = [written(shares(task, main_runs(size)), main_runs(size)) for size in SIZES]
+        cells = [as_text(shares(task, main_runs(size)), main_runs(size)) for size in SIZES]
         others = [f"{found[task][kind]['pair']:.2f}" for kind in ("cheap", "database")]
         rows.append([task, *cells, f"{chance(task):.2f}", *others])
-    return table(["task", *SIZES, "chance", "cheap rule", "database"], rows)
+    return markdown_table(["task", *SIZES, "chance", "cheap rule", "database"], rows)
 
 
 def slope_table() -> str:
     """Write for each task what a tenfold of parameters adds."""
     runs = [run for size in SIZES for run in main_runs(size)]
     found = {task: slope(task, runs) for task in TASKS}
-    return table(
+    return markdown_table(
         ["task", "slope", "95 % interval"],
         [[t, f"{s:+.2f}", f"{low:+.2f} to {high:+.2f}"] for t, (s, low, high) in found.items()],
     )
@@ -533,15 +535,17 @@ def slope_table() -> str:
 def control_table() -> str:
     """Write the mean over all tasks of every size and length of training."""
     rows = []
-    kinds = {(run["size"], run["steps"]) for run in results() if not run["bare"]}
+    kinds = {(run["size"], run["steps"]) for run in read_results() if not run["bare"]}
     for size, steps in sorted(kinds, key=lambda kind: (n_parameters(kind[0]), kind[1])):
-        runs = [run for run in results() if (run["size"], run["steps"]) == (size, steps)]
+        runs = [run for run in read_results() if (run["size"], run["steps"]) == (size, steps)]
         runs = [run for run in runs if not run["bare"]]
         tokens = float(np.mean([run["tokens"] for run in runs]))
         cost = f"{n_parameters(size) * tokens / 1e12:.1f}"
         every = np.mean([shares(task, runs) for task in TASKS], axis=0)  # (R, N / 2)
-        rows.append([size, f"{tokens / 1e6:.0f} M", cost, str(len(runs)), written(every, runs)])
-    return table(["model", "tokens", "parameters x tokens, 10^12", "seeds", "all six"], rows)
+        rows.append([size, f"{tokens / 1e6:.0f} M", cost, str(len(runs)), as_text(every, runs)])
+    return markdown_table(
+        ["model", "tokens", "parameters x tokens, 10^12", "seeds", "all six"], rows
+    )
 
 
 def file_table() -> str:
@@ -549,7 +553,7 @@ def file_table() -> str:
     rows = []
     for size in SIZES:
         path, run = FOLDER / f"{size}.safetensors", min(main_runs(size), key=lambda r: r["loss"])
-        found = measure(load(size), Run(size, run["seed"]))
+        found = measure(load_size(size), Run(size, run["seed"]))
         share = np.mean([pairs(digits).mean() for digits in found["right"].values()])
         numbers = [f"{run['n_parameters']:,}", f"{run['tokens'] / 1e6:.1f} M"]
         scores = [f"{found['loss']:.3f}", f"{share:.2f}", f"`{sha256(path)}`"]

@@ -42,7 +42,7 @@ def read_story(story: str) -> dict[str, str]:
     return has
 
 
-def reading(prompt: str) -> str:
+def solve_reading(prompt: str) -> str:
     """Keep a table of who has what."""
     story, asked = prompt.split("\nQ: ")
     has = read_story(story)
@@ -52,7 +52,7 @@ def reading(prompt: str) -> str:
     return next(who for who, what in has.items() if what == thing)
 
 
-def question(prompt: str, pages: Iterable[str]) -> str:
+def solve_question(prompt: str, pages: Iterable[str]) -> str:
     """Look a fact up in the statements of pages."""
     asked = prompt.removeprefix("Q: ").removesuffix("\nA:")
     for name, form in CITY_QUESTIONS.items():
@@ -78,7 +78,7 @@ def pattern(form: str) -> str:
     return re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(form))
 
 
-def summary(prompt: str) -> str:
+def solve_summary(prompt: str) -> str:
     """Find the remark that makes its event the point: modal and verb agree."""
     told = SENTENCES.split(prompt.removesuffix("\nTL;DR:"))
     for event, remark in zip(told[::2], told[1::2], strict=True):
@@ -89,7 +89,7 @@ def summary(prompt: str) -> str:
     raise ValueError(f"no point in {prompt!r}")
 
 
-def translation(prompt: str) -> str:
+def solve_translation(prompt: str) -> str:
     """Take each clause apart by the lexicon, and say it in Korean."""
     english = prompt.splitlines()[-1].removesuffix(" =")
     return sentence(real_lexicon(), [clause(part) for part in english.split(" and ")])[1]
@@ -114,7 +114,7 @@ def clause(english: str) -> Clause:
     return Clause(person, verb, thing, adjective, number, place)
 
 
-def cloze(prompt: str) -> str:
+def solve_cloze(prompt: str) -> str:
     """Name the one thing of the story of which the verb can be said."""
     words = real_lexicon()
     done = re.fullmatch(r"\w+ \w+ (.+) the", prompt.split(". ")[-1])
@@ -124,7 +124,7 @@ def cloze(prompt: str) -> str:
     return next(t.english for t in words.things if t.english in named and verb.reading(t))
 
 
-def choice(prompt: str) -> str:
+def solve_choice(prompt: str) -> str:
     """Compare two things on a scale."""
     m = re.match(r"Q: Which is (.+), an? (.+) or an? (.+)\?", prompt)
     levels = {thing.english: thing for thing in real_lexicon().things}
@@ -135,16 +135,16 @@ def choice(prompt: str) -> str:
     raise ValueError(f"no comparison: {prompt!r}")
 
 
-PARTS: dict[str, tuple[Callable[..., Any], ...]] = {  # the functions of a task's program
-    "reading": (reading, read_story),
-    "question": (question, facts, pattern),
-    "summary": (summary,),
-    "translation": (translation, clause),
-    "cloze": (cloze,),
-    "choice": (choice,),
+PROGRAMS: dict[str, tuple[Callable[..., Any], ...]] = {  # the functions of a task's program
+    "reading": (solve_reading, read_story),
+    "question": (solve_question, facts, pattern),
+    "summary": (solve_summary,),
+    "translation": (solve_translation, clause),
+    "cloze": (solve_cloze,),
+    "choice": (solve_choice,),
 }
 
 
 def n_lines(task: str) -> int:
     """Count the lines of a program, without the tables of words that it knows."""
-    return sum(len(inspect.getsource(part).splitlines()) for part in PARTS[task])
+    return sum(len(inspect.getsource(part).splitlines()) for part in PROGRAMS[task])

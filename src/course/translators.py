@@ -34,15 +34,15 @@ from gpt2.transformer import (
     translate,
 )
 
-FOLDER = ROOT / "models" / "translators"
-WORLD = miniweb.MEDIUM
+TRANSLATORS = ROOT / "models" / "translators"
+WEB_WORLD = miniweb.MEDIUM
 FIRST_SEED, N_PAGES, N_MERGES = 11, 3000, 767  # of pages of pairs
 ITEM_SEED, N_ITEMS, N_NEW = 5, 200, 20
 MODELS = ("encoder-decoder", "decoder-only")
 AMOUNTS, SEEDS = (200, 400, 100, 300), range(5)  # in the order in which they are run
 
 # The web: of 98 pages 12 hold pairs.
-GENRES = {
+WEB_GENRES = {
     "story": 12,
     "reading": 40,
     "encyclopedia": 13,
@@ -63,9 +63,9 @@ Texts = tuple[str, str]
 
 def read_pairs(seed: int) -> list[Texts]:
     """Collect the pairs of bilingual pages. Raises ValueError if one is to be held out."""
-    source = miniweb.documents(FIRST_SEED + seed, WORLD, ["bilingual"])
+    source = miniweb.documents(FIRST_SEED + seed, WEB_WORLD, ["bilingual"])
     pages = [page.text for page in islice(source, N_PAGES)]
-    if leaks := miniweb.find_leaks(pages, WORLD):
+    if leaks := miniweb.find_leaks(pages, WEB_WORLD):
         raise ValueError(f"a page of seed {seed} holds {leaks[0].words}: {leaks[0].text!r}")
     found = (match for page in pages for match in FORM.findall(page))
     return [(a or c, b or d) for a, b, c, d in found]
@@ -81,7 +81,7 @@ def tokenizer() -> Tokenizer:
 def tests() -> dict[str, list[Texts]]:
     """Return the held-out phrases and sentences, with their translations."""
     kinds = ("phrase", "sentence")
-    items = {kind: miniweb.test_items(kind, ITEM_SEED, N_ITEMS, WORLD) for kind in kinds}
+    items = {kind: miniweb.test_items(kind, ITEM_SEED, N_ITEMS, WEB_WORLD) for kind in kinds}
     return {
         kind: [(item.prompt.removesuffix(" ="), item.answer) for item in found]
         for kind, found in items.items()
@@ -136,13 +136,13 @@ def planned() -> Iterator[tuple[str, int, int]]:
 
 def results(name: str = "pairs") -> list[dict[str, Any]]:
     """Return what came out of every run that was written down: of `pairs` or of the `web`."""
-    path = FOLDER / f"{name}.json"
+    path = TRANSLATORS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def write_down(name: str, rows: list[dict[str, Any]]) -> None:
     """Write what came out of all runs."""
-    write_text(FOLDER / f"{name}.json", json.dumps(rows, indent=1) + "\n")
+    write_text(TRANSLATORS / f"{name}.json", json.dumps(rows, indent=1) + "\n")
 
 
 def train_lists() -> None:
@@ -163,11 +163,11 @@ def web_pages(seed: int, pool: int, repeated: bool) -> list[str]:
     With `repeated`, each bilingual page is exchanged for one of a few, which hold the first
     N_REPEATED pairs of seed 0 and come again and again.
     """
-    source = miniweb.documents(1000 * (seed + 1) + pool, WORLD, GENRES)
+    source = miniweb.documents(1000 * (seed + 1) + pool, WEB_WORLD, WEB_GENRES)
     pages = list(islice(source, POOL))
     again = cycle(repeated_pages())
     texts = [next(again) if repeated and page.genre == "bilingual" else page.text for page in pages]
-    if leaks := miniweb.find_leaks(texts, WORLD):
+    if leaks := miniweb.find_leaks(texts, WEB_WORLD):
         raise ValueError(f"pool {pool} of seed {seed} holds {leaks[0].words}: {leaks[0].text!r}")
     return texts
 
@@ -176,7 +176,7 @@ def web_pages(seed: int, pool: int, repeated: bool) -> list[str]:
 def repeated_pages() -> list[str]:
     """Return the bilingual pages that hold the first N_REPEATED pairs of seed 0, and no other."""
     few, n_pairs = list[str](), 0
-    for page in miniweb.documents(FIRST_SEED, WORLD, ["bilingual"]):
+    for page in miniweb.documents(FIRST_SEED, WEB_WORLD, ["bilingual"]):
         n_pairs += len(FORM.findall(page.text))
         if n_pairs > N_REPEATED:
             return few
@@ -189,7 +189,7 @@ def ask(model: GPT) -> float:
     examples = [pair for pair in read_pairs(0) if len(pair[0].split()) == 5][:2]
     english, korean = zip(*tests()["sentence"][:N_ASKED], strict=True)
     prompts = [with_examples(f"{text} =", examples) for text in english]
-    given = complete(model, Tokenizer.load(FOLDER), prompts, 32)
+    given = complete(model, Tokenizer.load(TRANSLATORS), prompts, 32)
     return float(exact_match(given, korean).mean())
 
 
@@ -197,7 +197,7 @@ def train_on_web(seed: int, repeated: bool) -> None:
     """Train a GPT on the web, from where it was left; ask it every EVERY steps."""
     torch.set_num_threads(1)
     name = f"web-{'repeated' if repeated else 'fresh'}-{seed}"
-    folder, encoder = ROOT / "models" / "runs" / name, Tokenizer.load(FOLDER)
+    folder, encoder = ROOT / "models" / "runs" / name, Tokenizer.load(TRANSLATORS)
     torch.manual_seed(seed)
     model = GPT(GPT_SHAPE)
     with torch.no_grad():

@@ -1,6 +1,5 @@
 """Zero-shot prompting: a task is a text to continue. Chapter 8."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -139,22 +138,14 @@ def exact_match(answers: Sequence[str], references: Sequence[str]) -> np.ndarray
     return np.array([float(a == r) for a, r in zip(answers, references, strict=True)])
 
 
-def slot_accuracy(summaries: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Score the share of verb, thing and place that a summary has right: (N,).
+def both_right(scores: np.ndarray) -> np.ndarray:
+    """Give credit for a pair of items only if both are right: (2N,) -> (N,).
 
-    Scores are thirds. The words "a" and "at the", which all summaries share, earn
-    nothing; a summary of another form scores 0.
+    Items 2k and 2k + 1 are a pair. Raises ValueError for an odd number of scores.
     """
-    form = re.compile(r"(\w+) an? (\w+) at the (\w+)")
-    scores = []
-    for summary, reference in zip(summaries, references, strict=True):
-        found, wanted = form.fullmatch(summary), form.fullmatch(reference)
-        if not wanted:
-            wish = "of the form 'verb a thing at the place'"
-            raise ValueError(f"reference {reference!r} is not {wish}.")
-        slots = zip(found.groups() if found else (), wanted.groups(), strict=False)
-        scores.append(sum(a == b for a, b in slots) / 3)
-    return np.array(scores)
+    if len(scores) % 2:
+        raise ValueError(f"{len(scores)} scores are no pairs: one is left over.")
+    return np.minimum(scores[::2], scores[1::2])
 
 
 def bootstrap(

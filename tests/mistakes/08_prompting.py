@@ -46,9 +46,8 @@ EXAMPLES = {
     "log_likelihoods": ["likelihoods(f)"],
     "choose_candidates": ["chosen(f, True)", "chosen(f, False)"],
     "exact_match": ['f(["a", "b"], ["a", "c"])', 'f(["A ", "a"], ["a", "a b"])'],
-    "slot_accuracy": ['f(["ate a pie at the inn"], ["ate a pie at the sea"])',
-                      'f(["saw a cat"], ["ate a pie at the sea"])',
-                      'f(["ate an egg at the inn"], ["ate an egg at the inn"])'],
+    "both_right": ["f(np.array([1.0, 1, 1, 0, 0, 1, 0, 0])).tolist()",
+                   "f(np.array([0.5, 1])).tolist()"],
     "bootstrap": ["[round(x, 2) for x in f(SCORES)]", "[round(x, 2) for x in f(SCORES, seed=1)]",
                   "f(np.ones(5))"],
 }  # fmt: skip
@@ -168,15 +167,19 @@ def exact_match__mean(answers, references):
     return np.mean([float(a == r) for a, r in zip(answers, references, strict=True)])
 
 
-def slot_accuracy__all_or_nothing(summaries, references):
-    """All three must be right to earn anything; each of the three earns a third."""
-    return np.array([float(s == r) for s, r in zip(summaries, references, strict=True)])
+def both_right__either(scores):
+    """One right item earns the pair: both must be right, so that pointing at one place does not."""
+    return np.maximum(scores[::2], scores[1::2])
 
 
-def slot_accuracy__words_in_common(summaries, references):
-    """Words that both texts have are counted, "a" and "at the" too, wherever they are."""
-    pairs = zip(summaries, references, strict=True)
-    return np.array([len(set(s.split()) & set(r.split())) / len(r.split()) for s, r in pairs])
+def both_right__halves(scores):
+    """The first half is paired with the second; items 2k and 2k + 1 are a pair."""
+    return np.minimum(scores[: len(scores) // 2], scores[len(scores) // 2 :])
+
+
+def both_right__mean(scores):
+    """A pair earns the mean of its items; half a pair earns nothing."""
+    return (scores[::2] + scores[1::2]) / 2
 
 
 def bootstrap__without_replacement(scores, n_resamples=2000, seed=0):
