@@ -133,6 +133,11 @@ def test_a_run_on_the_web_goes_on_where_it_stopped(folder, monkeypatch, extra):
     assert not (asked[0] == asked[1]).all()
 
 
+def test_fresh_pages_without_a_web_are_refused(capsys):
+    assert main(["translators", "--fresh"]) == 2
+    assert "write --web SEED --fresh" in capsys.readouterr().err
+
+
 def test_the_committed_gpt_of_the_web_translates_what_no_page_held():
     model = load_model(translators.TRANSLATORS / "web.safetensors")
     assert 0.9 < translators.ask(model) <= 1

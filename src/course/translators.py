@@ -199,7 +199,10 @@ def ask(model: GPT) -> float:
 
 
 def train_on_web(seed: int, repeated: bool) -> None:
-    """Train a GPT on the web, from where it was left; ask it every EVERY steps."""
+    """Train a GPT on the web, from where it was left; ask it every EVERY steps.
+
+    The runs with fresh pages that stand in `web.json` were asked other held-out sentences.
+    """
     torch.set_num_threads(1)
     name = f"web-{'repeated' if repeated else 'fresh'}-{seed}"
     folder, encoder = ROOT / "models" / "runs" / name, Tokenizer.load(TRANSLATORS)
