@@ -41,10 +41,19 @@ def test_the_plan_sets_both_models_beside_each_other_in_every_draw():
     assert all(len({s for _, n, s in runs if n == amount}) == 5 for amount in (100, 200, 400))
 
 
+def test_the_shallower_stacks_share_pairs_and_seeds_with_the_models_they_are_compared_with():
+    plan = set(translators.planned())
+    shallow = {run for run in plan if run[0] not in translators.MODELS}
+    assert {kind for kind, _, _ in shallow} == set(translators.BLOCKS) - {"decoder-only"}
+    assert all((kind, n, s) in plan for _, n, s in shallow for kind in translators.MODELS)
+    for kind, n_blocks in translators.BLOCKS.items():
+        assert len(translators.untrained(kind, 0).decoder) == n_blocks
+
+
 def test_the_models_are_of_one_size():
     ours, theirs = (translators.untrained(kind, 3) for kind in translators.MODELS)
     assert 1 < count_parameters(theirs) / count_parameters(ours) < 1.06
-    with pytest.raises(ValueError, match="'a gpt' is no model; there are encoder-decoder, dec"):
+    with pytest.raises(ValueError, match="'a gpt' is no model; there are encoder-decoder; dec"):
         translators.untrained("a gpt", 0)
 
 
@@ -122,6 +131,11 @@ def test_a_run_on_the_web_goes_on_where_it_stopped(folder, monkeypatch, extra):
     assert main(["translators", "--web", "1", *extra]) == 0
     assert [point["step"] for point in translators.results("web")[0]["curve"]] == [2, 4]
     assert not (asked[0] == asked[1]).all()
+
+
+def test_fresh_pages_without_a_web_are_refused(capsys):
+    assert main(["translators", "--fresh"]) == 2
+    assert "write --web SEED --fresh" in capsys.readouterr().err
 
 
 def test_the_committed_gpt_of_the_web_translates_what_no_page_held():

@@ -222,6 +222,8 @@ def run_translators(options: argparse.Namespace) -> int:
     """Make the runs that are missing, or go on with one on a web of repeated pairs."""
     from course import translators
 
+    if options.fresh and options.web is None:
+        raise ValueError("--fresh is a kind of web: write --web SEED --fresh")
     if options.web is None:
         translators.train_lists()
     else:

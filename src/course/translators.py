@@ -39,7 +39,9 @@ WEB_WORLD = miniweb.MEDIUM
 FIRST_SEED, N_PAGES, N_MERGES = 11, 3000, 767  # of pages of pairs
 ITEM_SEED, N_ITEMS, N_NEW = 5, 200, 20
 MODELS = ("encoder-decoder", "decoder-only")
+BLOCKS = {"decoder-only": 5, "decoder-only, 3 blocks": 3, "decoder-only, 2 blocks": 2}
 AMOUNTS, SEEDS = (200, 400, 100, 300), range(5)  # in the order in which they are run
+N_DEPTH, DEPTH_SEEDS = 200, range(2)  # pairs and draws of the runs with fewer blocks
 
 # The web: of 98 pages 12 hold pairs.
 WEB_GENRES = {
@@ -89,18 +91,18 @@ def tests() -> dict[str, list[Texts]]:
 
 
 def untrained(kind: str, seed: int) -> Transformer:
-    """Build a model: two blocks with an encoder and two without, or five of a decoder alone.
+    """Build a model: an encoder and a decoder of two blocks each, or one stack of BLOCKS[kind].
 
-    Raises ValueError for a kind that is not in MODELS.
+    Raises ValueError for an unknown kind.
     """
-    if kind not in MODELS:
-        raise ValueError(f"{kind!r} is no model; there are {', '.join(MODELS)}")
+    if kind not in (MODELS[0], *BLOCKS):
+        raise ValueError(f"{kind!r} is no model; there are {'; '.join((MODELS[0], *BLOCKS))}")
     end, pad = tokenizer().end_of_text, tokenizer().n_vocab
     shape = TransformerConfig(pad + 1, end, pad, n_embd=64, n_head=4, n_layer=2)
     torch.manual_seed(seed)
     if kind == "encoder-decoder":
         return Transformer(shape)
-    return DecoderOnly(replace(shape, n_layer=5))
+    return DecoderOnly(replace(shape, n_layer=BLOCKS[kind]))
 
 
 def accuracy(model: Transformer) -> dict[str, float]:
@@ -129,9 +131,12 @@ def train_on_list(kind: str, n_pairs: int, seed: int) -> dict[str, Any]:
 
 
 def planned() -> Iterator[tuple[str, int, int]]:
-    """List all runs, so that both models of an amount and a seed follow one another."""
+    """List all runs: both models of each amount and seed in turn, then the shallower stacks."""
     for n_pairs, seed, kind in product(AMOUNTS, SEEDS, MODELS):
         yield kind, n_pairs, seed
+    for seed, kind in product(DEPTH_SEEDS, BLOCKS):
+        if kind not in MODELS:
+            yield kind, N_DEPTH, seed
 
 
 def results(name: str = "pairs") -> list[dict[str, Any]]:
@@ -194,7 +199,10 @@ def ask(model: GPT) -> float:
 
 
 def train_on_web(seed: int, repeated: bool) -> None:
-    """Train a GPT on the web, from where it was left; ask it every EVERY steps."""
+    """Train a GPT on the web, from where it was left; ask it every EVERY steps.
+
+    The runs with fresh pages that stand in `web.json` were asked other held-out sentences.
+    """
     torch.set_num_threads(1)
     name = f"web-{'repeated' if repeated else 'fresh'}-{seed}"
     folder, encoder = ROOT / "models" / "runs" / name, Tokenizer.load(TRANSLATORS)
