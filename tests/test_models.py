@@ -43,7 +43,7 @@ def test_a_wider_and_deeper_model_learns_at_a_lower_peak_and_nothing_else_change
     assert peaks == sorted(peaks, reverse=True)
     for size, config in configs.items():
         layers, width, _ = models.SIZES[size]
-        assert config.learning_rate == pytest.approx(0.03 / (layers * width) ** 0.5)
+        assert config.learning_rate == pytest.approx(0.1 / width)
         assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
         assert (config.n_steps, config.save_every) == (models.N_STEPS, models.EVERY)
         assert (config.betas, config.weight_decay) == ((0.9, 0.95), 0.1)

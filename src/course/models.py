@@ -2,7 +2,7 @@
 
 Each run has a folder in `models/runs/` that is not committed, and when it has ended a file in
 `models/results/` that is. All sizes of a seed see the same pages, by one schedule whose peak
-follows from layers and width. The card, `models/README.md`, is computed from the results, the
+follows from the width. The card, `models/README.md`, is computed from the results, the
 committed weights and what `course rules --save` has found.
 """
 
@@ -75,9 +75,8 @@ class Run:
 
     @property
     def config(self) -> TrainingConfig:
-        """The one schedule: its peak falls with the root of layers times width."""
-        n_layer, n_embd, _ = SIZES[self.size]
-        peak = 0.03 / sqrt(n_layer * n_embd)  # 0.0014 for 1M
+        """The one schedule: its peak falls with the width, as in Yang et al. 2022 (muTransfer)."""
+        peak = 0.1 / SIZES[self.size][1]  # 0.0008 for 1M
         return TrainingConfig(
             n_steps=self.steps, learning_rate=peak, min_learning_rate=peak / 10, save_every=EVERY
         )
@@ -472,7 +471,7 @@ under the licence of the code.
 - **Text**: pages of `miniweb.longtail`, fresh ones for every step. Every page was searched for
   held-out combinations before it was used; a run stops at the first one.
 - **Training**: {steps:,} steps of {batch} pages, float32, AdamW, one schedule whose peak is
-  0.03 / sqrt(layers x width). `course models` lists the runs, `course models 1M-0` makes one, in
+  0.1 / width. `course models` lists the runs, `course models 1M-0` makes one, in
   pieces that survive an interruption; `models/results/` has every answer of each, right or wrong.
 - **Committed**: of each size the run with the lowest loss on fresh pages, in 16 bits; test items
   had no say. How the difficulty was set, on invented worlds, is told in chapter 8.

@@ -33,8 +33,8 @@ def read_story(story: str) -> dict[str, str]:
     for told in SENTENCES.split(story):
         if m := re.match(r"(.+) had an? (.+)\.", told):
             has[m[1]] = m[2]
-        elif m := re.match(r"The (.+) was (.+)'s\.", told):
-            has[m[2]] = m[1]
+        elif m := re.match(r"Here is (.+)'s (.+)\.", told):
+            has[m[1]] = m[2]
         elif m := re.match(r"(\w+ \w+) sold the .+ and bought an? (.+)\.", told):
             has[m[1]] = m[2]
         elif m := re.match(r"(\w+ \w+) swapped the .+ for (\w+ \w+)'s ", told):
