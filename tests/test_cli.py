@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from gpt2 import runs, texts, training
 from gpt2.__main__ import DEFAULTS, KNOBS, SWITCHES, main, parser
@@ -567,6 +568,17 @@ def test_a_long_prompt_is_cut_from_the_left(made, capsys):
 
 
 # ------------------------------------------------------------------------- models and old runs
+
+
+def test_weights_in_16_bits_are_computed_with_in_32(copy, capsys):
+    path = copy / CHECKPOINT
+    header, weights = read_checkpoint(path, "model.")
+    half = {f"model.{name}": weight.half() for name, weight in weights.items()}
+    words = {name: json.dumps(value) for name, value in header.items()}
+    (copy / "half.safetensors").write_bytes(save(half, words))
+    model, _ = runs.open_model(str(copy / "half.safetensors"))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert run("generate", copy / "half.safetensors", "--prompt", "the", "--tokens=2") == 0
 
 
 def test_generate_reads_a_checkpoint_beside_its_tokenizer(copy, capsys):

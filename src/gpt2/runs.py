@@ -303,8 +303,8 @@ def new_model(settings: Settings, n_vocab: int) -> GPT:
 def open_model(source: str) -> tuple[GPT, Tokenizer]:
     """Read a model and its tokenizer: a name, a folder as published, a run, a file.
 
-    A published model without a tokenizer beside it has GPT-2's. Raises ValueError if
-    they do not fit.
+    Weights that are stored in 16 bits are widened to float32. A published model without
+    a tokenizer beside it has GPT-2's. Raises ValueError if they do not fit.
     """
     place = Path(source)
     folder = place if place.is_dir() else place.parent
@@ -326,7 +326,7 @@ def open_model(source: str) -> tuple[GPT, Tokenizer]:
             f"{place} has {model.config.n_vocab:,} kinds of token and the tokenizer "
             f"beside it {tokenizer.n_vocab:,}: put the model's own tokenizer there."
         )
-    return model, tokenizer
+    return model.float(), tokenizer
 
 
 def is_published(place: Path) -> bool:
@@ -453,7 +453,7 @@ def run_train(args: argparse.Namespace, defaults: Settings) -> None:
         n_vocab = Tokenizer.load(out).n_vocab
         fresh = not (out / CHECKPOINT).exists()
         if settings["from"] and fresh:
-            model = open_model(settings["from"])[0].float().to(device)
+            model = open_model(settings["from"])[0].to(device)
         else:
             model = new_model(settings, n_vocab).to(device)
         choose_kernel(out, settings, model, batches)
