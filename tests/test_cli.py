@@ -573,7 +573,7 @@ def test_a_long_prompt_is_cut_from_the_left(made, capsys):
 def test_weights_in_16_bits_are_computed_with_in_32(copy, capsys):
     path = copy / CHECKPOINT
     header, weights = read_checkpoint(path, "model.")
-    half = {f"model.{name}": weight.half() for name, weight in weights.items()}
+    half = {name: weight.half() for name, weight in weights.items()}
     words = {name: json.dumps(value) for name, value in header.items()}
     (copy / "half.safetensors").write_bytes(save(half, words))
     model, _ = runs.open_model(str(copy / "half.safetensors"))
