@@ -2,6 +2,8 @@
 
 import random
 import re
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -634,6 +636,13 @@ class Here:
         pass
 
     map = staticmethod(map)
+
+
+def test_course_rules_runs_as_a_module_too():
+    """What a process of a pool is to call must be found by name: not in `__main__`."""
+    command = [sys.executable, "-m", "course", "rules", "choice", "--pages", "40"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "| choice | database | " in done.stdout, done.stderr
 
 
 def test_course_rules_names_the_tasks_there_are(capsys):

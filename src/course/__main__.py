@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from course import chapters, doctor
 from course.sandbox import OPT_OUT
@@ -242,7 +241,7 @@ def run_rules(options: argparse.Namespace) -> int:
     tasks = options.task or TASKS
     if unknown := [task for task in tasks if task not in TASKS]:
         raise ValueError(f"{unknown[0]!r} is no task; there are {', '.join(TASKS)}")
-    search = partial(search_rules, n_pages=options.pages, paired=not options.single)
+    search = partial(models.search_rules, n_pages=options.pages, paired=not options.single)
     print(rules.HEAD, flush=True)
     with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), get_context("spawn")) as pool:
         for task, rows in zip(tasks, pool.map(search, tasks), strict=True):
@@ -250,19 +249,6 @@ def run_rules(options: argparse.Namespace) -> int:
             if options.save:
                 models.keep_rules(task, options.pages, dict(rows))
     return 0
-
-
-def search_rules(task: str, n_pages: int, paired: bool) -> list[tuple[str, Any]]:
-    """Search the rules of one task, on pages of the first seed; budgets are sizes of models."""
-    from itertools import chain, count, islice
-
-    from course import models, rules
-
-    sizes = [models.n_parameters(size) for size in models.SIZES]
-    texts = islice(chain.from_iterable(models.pages(0, k) for k in count()), n_pages)
-    items = [rules.Item(i.prompt, i.answer, tuple(i.candidates)) for i in models.items(task)]
-    pages = rules.Pages(list(texts))
-    return list(rules.report(pages, items, [min(sizes), max(sizes)], paired))
 
 
 def run_mutants(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import islice, pairwise, repeat
+from itertools import chain, count, islice, pairwise, repeat
 from math import sqrt
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,8 +26,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+import course.rules
 from course.chapters import ROOT
 from course.notebooks import write_text
+from course.rules import Found
 from gpt2.data import DocumentRows
 from gpt2.decoder import GPT, GPTConfig, count_parameters
 from gpt2.prompting import complete, log_likelihoods
@@ -431,6 +433,16 @@ def rules() -> dict[str, dict[str, Any]]:
     """Return what `course rules --save` has found: for each task the best rule and database."""
     path = FOLDER / "rules.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def search_rules(task: str, n_pages: int, paired: bool) -> list[tuple[str, Found]]:
+    """Search the rules of one task, on pages of the first seed; budgets are sizes of models."""
+    sizes = [n_parameters(size) for size in SIZES]
+    texts = list(islice(chain.from_iterable(pages(0, k) for k in count()), n_pages))
+    asked = [course.rules.Item(i.prompt, i.answer, tuple(i.candidates)) for i in items(task)]
+    return list(
+        course.rules.report(course.rules.Pages(texts), asked, [min(sizes), max(sizes)], paired)
+    )
 
 
 def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:

@@ -25,17 +25,14 @@ from miniweb.longtail import (
 )
 
 SENTENCES = re.compile(r"(?<=\.) ")
+HAS = "'s| had an?| sold the .+ and bought an?"
 
 
 def read_story(story: str) -> dict[str, str]:
     """Return who has what when a story is over."""
     has: dict[str, str] = {}
     for told in SENTENCES.split(story):
-        if m := re.match(r"(.+) had an? (.+)\.", told):
-            has[m[1]] = m[2]
-        elif m := re.match(r"Here is (.+)'s (.+)\.", told):
-            has[m[1]] = m[2]
-        elif m := re.match(r"(\w+ \w+) sold the .+ and bought an? (.+)\.", told):
+        if m := re.match(rf"(?:Here is )?(\w+ \w+)(?:{HAS}) (.+)\.", told):
             has[m[1]] = m[2]
         elif m := re.match(r"(\w+ \w+) swapped the .+ for (\w+ \w+)'s ", told):
             has[m[1]], has[m[2]] = has[m[2]], has[m[1]]
