@@ -42,7 +42,7 @@ def test_a_wider_and_deeper_model_learns_at_a_lower_peak_and_nothing_else_change
     peaks = [config.learning_rate for config in configs.values()]
     assert peaks == sorted(peaks, reverse=True)
     for size, config in configs.items():
-        layers, width, _ = models.SIZES[size]
+        width = models.SIZES[size][1]
         assert config.learning_rate == pytest.approx(0.1 / width)
         assert config.min_learning_rate == pytest.approx(config.learning_rate / 10)
         assert (config.n_steps, config.save_every) == (models.N_STEPS, models.EVERY)
