@@ -178,7 +178,7 @@ def test_a_run_in_pieces_is_the_run_in_one(small, capsys):
     assert {t: set(v) for t, v in found["variants"].items()} == {
         t: set(v) for t, v in VARIANTS.items()
     }
-    assert set(found["right"]) == set(models.TASKS)
+    assert set(found["right"]) == set(models.DIALS)
     assert all(len(digits) == 12 for digits in found["right"].values())
     assert json.loads((small / "results" / f"{run}.json").read_text()) == found
 

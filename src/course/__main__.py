@@ -236,11 +236,11 @@ def run_rules(options: argparse.Namespace) -> int:
     from multiprocessing import get_context
 
     from course import models, rules
-    from miniweb.tasks import TASKS
+    from miniweb.tasks import DIALS
 
-    tasks = options.task or TASKS
-    if unknown := [task for task in tasks if task not in TASKS]:
-        raise ValueError(f"{unknown[0]!r} is no task; there are {', '.join(TASKS)}")
+    tasks = options.task or DIALS
+    if unknown := [task for task in tasks if task not in DIALS]:
+        raise ValueError(f"{unknown[0]!r} is no task; there are {', '.join(DIALS)}")
     search = partial(models.search_rules, n_pages=options.pages, paired=not options.single)
     print(rules.HEAD, flush=True)
     with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), get_context("spawn")) as pool:

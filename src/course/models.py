@@ -38,7 +38,7 @@ from gpt2.training import CHECKPOINT, TrainingConfig, evaluate, load_model, read
 from gpt2.transformer import sinusoids
 from miniweb.leaks import find_leaks
 from miniweb.longtail import LongTail, documents, invented_world, real_world
-from miniweb.tasks import TASKS, Item, test_items
+from miniweb.tasks import DIALS, TASKS, Item, test_items
 from miniweb.variants import VARIANTS, variant_items
 
 FOLDER = ROOT / "models"
@@ -308,7 +308,7 @@ def by_level(task: str, digits: str, world: int = 0) -> dict[str, float]:
 def measure(model: GPT, run: Run, n: int = N_ITEMS) -> dict[str, Any]:
     """Let a model answer n items of every task, and read fresh pages (loss in nats a token)."""
     tokenizer, found, nats = tokenizer_of(run.world), {}, {}
-    for task in TASKS:
+    for task in DIALS:
         asked = items(task, run.world)[:n]
         found[task] = right(answers(model, tokenizer, task, asked), asked)
         nats[task] = round(nats_a_token(model, tokenizer, asked), 4)

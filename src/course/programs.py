@@ -1,4 +1,4 @@
-"""Six programs for six tasks: what somebody writes who knows the task and the grammar of the pages.
+"""Programs for the tasks: what somebody writes who knows the task and the grammar of the pages.
 
 They stand beside the models of chapter 8 as the line that understanding would reach. Each gets a
 prompt and returns the answer; what it knows of the world is in the lexicon, or in pages it has
@@ -139,6 +139,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], ...]] = {  # the functions of a ta
     "translation": (solve_translation, clause),
     "cloze": (solve_cloze,),
     "choice": (solve_choice,),
+    "who": (solve_reading, read_story),
 }
 
 
