@@ -14,7 +14,7 @@ from test_longtail import WHO, WORLDS, Counting, article, pages
 
 from miniweb.leaks import find_answers
 from miniweb.longtail import ENTRIES, SCALES, invented_world, real_world
-from miniweb.tasks import DIALS, test_items
+from miniweb.tasks import DIALS, as_schemas, test_items
 from miniweb.world import is_held_out
 
 draw_items = cache(test_items)
@@ -271,3 +271,22 @@ def test_what_is_wrong_is_said():
         test_items("poem", 0, 2, REAL)
     with pytest.raises(ValueError, match="items come in pairs: 3 is odd"):
         test_items("reading", 0, 3, REAL)
+
+
+# Translations as Winograd schemas
+
+
+def test_a_schema_filled_with_its_answer_is_the_translation():
+    items = draw_items("translation", 1, 600, REAL)
+    for item, schema in zip(items, as_schemas(items), strict=True):
+        assert schema.prompt.replace("___", schema.answer) == f"{item.prompt} {item.answer}"
+        assert schema.prompt.count("___") == 1 and schema.level == item.level
+
+
+def test_the_two_schemas_of_a_pair_differ_in_the_korean_alone():
+    schemas = as_schemas(draw_items("translation", 1, 600, REAL))
+    for one, two in pairs(schemas):
+        assert one.candidates == two.candidates == (one.answer, two.answer)
+        assert all(one.candidates) and one.answer != two.answer
+        assert one.prompt.rpartition(" = ")[0] == two.prompt.rpartition(" = ")[0]
+        assert one.prompt != two.prompt

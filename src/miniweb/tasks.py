@@ -293,3 +293,29 @@ def test_items(task: str, seed: int, n: int, world: LongTail, seen: bool = False
             pass
         items += [item._replace(level=level) for item in pair]
     return items
+
+
+def as_schemas(items: list[Item], gap: str = "___") -> list[Item]:
+    """Turn pairs of translations into Winograd schemas.
+
+    A schema has a gap in the English sentence, two things for it, both as new here, and the Korean
+    of one of them, which decides.
+    """
+    schemas = []
+    for pair in zip(items[::2], items[1::2], strict=True):
+        shown, *sentences = pair[0].prompt.split("\n")[0], *(i.prompt.split("\n")[1] for i in pair)
+        words = [sentence.split() for sentence in sentences]
+        end = common_prefix(*(w[::-1] for w in words))
+        start = min(common_prefix(*words), *(len(w) - end - 1 for w in words))  # a word for each
+        offered = tuple(" ".join(w[start : len(w) - end]) for w in words)
+        asked = " ".join([*words[0][:start], gap, *words[0][len(words[0]) - end :]])
+        schemas += [
+            Item(f"{shown}\n{asked} {item.answer}", thing, offered, item.level)
+            for item, thing in zip(pair, offered, strict=True)
+        ]
+    return schemas
+
+
+def common_prefix(a: list[str], b: list[str]) -> int:
+    """Count the words on which two sentences begin alike."""
+    return next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
