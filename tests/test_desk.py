@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -308,6 +309,7 @@ def test_the_grader_connects_to_nothing_that_the_sandbox_chooses(tmp_path):
         await manager.shutdown_kernel(now=True)
         return len(sockets), answers, manager.scratch.path.exists()
 
-    assert asyncio.run(work()) == (5, True, False)
+    with ThreadPoolExecutor() as pool:  # a browser of another test may hold this thread's loop
+        assert pool.submit(asyncio.run, work()).result() == (5, True, False)
     server.close()
     assert visits == []

@@ -151,6 +151,15 @@ def columns(line):
     return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in SHOWN if path.suffix == ".ipynb"], ids=lambda p: p.stem
+)
+def test_what_is_folded_closes_in_jupyterlab_too(path):
+    """There a block of HTML ends at a blank line only."""
+    cells = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4).cells
+    assert [cell.source for cell in cells if "</details>\n<" in cell.source] == []
+
+
 @pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_line_of_code_runs_off_the_page(path):
     text = path.read_text(encoding="utf-8")

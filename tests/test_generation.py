@@ -99,7 +99,7 @@ def check_top_k(top_k: Callable[[Tensor, int], Tensor]) -> None:
     assert top_k(tied, 2).isfinite().tolist() == [[True, False, True, True, True, False]]
 
 
-def check_top_p(top_p: Callable[[Tensor, float], Tensor]) -> None:
+def check_usual_top_p(top_p: Callable[[Tensor, float], Tensor]) -> None:
     for p in (0.05, 0.3, 0.61, 0.9, 0.99):
         logits = some_logits(int(100 * p))
         assert torch.equal(top_p(logits, p), TopPLogitsWarper(p)(NO_IDS, logits))
@@ -121,6 +121,12 @@ def check_neutral_top_p(top_p: Callable[[Tensor, float], Tensor]) -> None:
     rows = [torch.tensor([[17.0, 0.0, 0.0], [200.0, 0.0, -5.0]]), some_logits(0, n=50257)]
     for logits in (*rows, *(part.bfloat16() for part in rows)):
         assert torch.equal(top_p(logits, 1.0), logits)
+
+
+def check_released_top_p(top_p: Callable[[Tensor, float], Tensor]) -> None:
+    logits = torch.tensor([0.15, 0.45, 0.25, 0.08, 0.05, 0.02]).log()
+    kept = {p: top_p(logits, p).isfinite().nonzero().flatten().tolist() for p in (0.3, 0.6, 0.9)}
+    assert kept == {0.3: [1], 0.6: [1], 0.9: [0, 1, 2]}  # 0.45 | 0.70 | 0.85, 0.93
 
 
 def check_order(reshape: Callable[[Tensor, Sampling], Tensor]) -> None:
@@ -148,6 +154,10 @@ def check_draws(pick: Callable[[Tensor, Sampling, torch.Generator], Tensor]) -> 
     assert (drawn.bincount(minlength=4) / 20_000 - p).abs().max() < 0.015  # four standard errors
 
 
+def released_top_p(logits: Tensor, p: float) -> Tensor:
+    return keep_top_p(logits, p, keep_crossing=False)
+
+
 def test_temperature_divides_as_the_library_does() -> None:
     check_temperature(reshape_logits)
 
@@ -156,16 +166,22 @@ def test_top_k_is_the_librarys_and_keeps_ties() -> None:
     check_top_k(keep_top_k)
 
 
-def test_top_p_is_the_librarys() -> None:
-    check_top_p(keep_top_p)
+def test_usual_top_p_is_the_librarys() -> None:
+    check_usual_top_p(keep_top_p)
 
 
-def test_top_p_keeps_as_many_tokens_on_ties_as_the_library() -> None:
+def test_usual_top_p_keeps_as_many_tokens_on_ties_as_the_library() -> None:
     check_top_p_on_ties(keep_top_p)
 
 
-def test_top_p_of_one_is_neutral() -> None:
+def test_usual_top_p_of_one_is_neutral() -> None:
     check_neutral_top_p(keep_top_p)
+
+
+def test_released_top_p_cuts_by_value() -> None:
+    assert released_top_p(torch.zeros(1, 4), 0.5).isfinite().all()
+    kept = released_top_p(torch.tensor([0.5, 0.2, 0.2, 0.1]).log(), 0.75).isfinite()
+    assert kept.tolist() == [True, True, True, False]
 
 
 def test_a_tiny_temperature_is_right_in_the_limit() -> None:
@@ -176,6 +192,10 @@ def test_a_tiny_temperature_draws_only_the_largest() -> None:
     rows = torch.tensor([10.0, 30.0, 20.0, 30.0]).expand(200, 4)
     drawn = choose(rows, Sampling(1e-38), torch.Generator().manual_seed(0))
     assert set(drawn.tolist()) == {1, 3}
+
+
+def test_released_top_p_drops_the_crossing_token() -> None:
+    check_released_top_p(released_top_p)
 
 
 def test_order_is_temperature_top_k_top_p() -> None:
@@ -192,7 +212,7 @@ def test_draws_have_the_asked_frequencies() -> None:
 
 def test_draws_come_only_from_what_the_cuts_leave() -> None:
     rows = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(2000, 4)
-    for cut in ({"top_k": 2}, {"top_p": 0.6}):
+    for cut in ({"top_k": 2}, {"top_p": 0.6}, {"top_p": 0.8, "keep_crossing": False}):
         drawn = choose(rows, Sampling(**cut), torch.Generator().manual_seed(0))
         assert set(drawn.tolist()) == {0, 1}
 
@@ -216,14 +236,6 @@ def top_p_by_value(logits: Tensor, p: float) -> Tensor:
     ranked = logits.sort(dim=-1, descending=True).values
     n_kept = (ranked.softmax(dim=-1).cumsum(dim=-1) < p).sum(dim=-1, keepdim=True) + 1
     smallest = ranked.gather(-1, n_kept.clamp(1, logits.size(-1)) - 1)
-    return logits.masked_fill(logits < smallest, float("-inf"))
-
-
-def top_p_without_the_token_that_crosses(logits: Tensor, p: float) -> Tensor:
-    """Cut as the released `top_p_logits` does: never more than p, but for the likeliest."""
-    ranked = logits.sort(dim=-1, descending=True).values
-    n_kept = (ranked.softmax(dim=-1).cumsum(dim=-1) <= p).sum(dim=-1, keepdim=True)
-    smallest = ranked.gather(-1, n_kept.clamp(min=1) - 1)
     return logits.masked_fill(logits < smallest, float("-inf"))
 
 
@@ -274,11 +286,12 @@ def uniform_draw(logits: Tensor, sampling: Sampling, generator: torch.Generator)
         (check_top_k, top_k_one_more),
         (check_tiny_temperature, divide_as_it_is),
         (check_tiny_temperature, greedy_below_a_limit),
-        (check_top_p, top_p_without_the_token_that_crosses),
+        (check_usual_top_p, released_top_p),
         (check_top_p_on_ties, top_p_by_value),
         (check_top_p_on_ties, top_p_by_rank_from_the_top),
         (check_neutral_top_p, top_p_by_value),
         (check_neutral_top_p, top_p_by_rank_from_the_top),
+        (check_released_top_p, keep_top_p),
         (check_order, top_p_before_temperature),
         (check_order, top_p_before_top_k),
         (check_greedy, greedy_that_samples),
@@ -299,11 +312,14 @@ rows_of_logits = st.lists(
 
 @given(rows_of_logits, st.floats(0.05, 10), st.integers(1, 50), st.floats(0.01, 1))
 def test_knobs_leave_a_distribution(logits: Tensor, temperature: float, k: int, p: float) -> None:
-    reshaped = reshape_logits(logits, Sampling(temperature, k, p))
-    assert abs(float(reshaped.softmax(-1).sum()) - 1) < TOLERANCE
-    assert reshaped[logits == logits.max()].isfinite().any()  # the likeliest token stays
-    at_least_kth = logits >= logits.sort().values[-min(k, len(logits))]
-    assert reshaped.isfinite().sum() <= at_least_kth.sum()
+    for keep_crossing in (True, False):
+        reshaped = reshape_logits(logits, Sampling(temperature, k, p, keep_crossing))
+        assert abs(float(reshaped.softmax(-1).sum()) - 1) < TOLERANCE
+        assert reshaped[logits == logits.max()].isfinite().any()  # the likeliest token stays
+        assert (
+            reshaped.isfinite().sum()
+            <= (logits >= logits.sort().values[-min(k, len(logits))]).sum()
+        )
 
 
 @given(rows_of_logits, st.floats(0.01, 0.999))
@@ -314,6 +330,13 @@ def test_nucleus_is_the_smallest_set_that_reaches_p(logits: Tensor, p: float) ->
     assert mass >= p - TOLERANCE
     assert mass - probabilities[kept].min() < p + TOLERANCE  # without its last it falls short
     assert kept.all() or logits[~kept].max() <= logits[kept].min()  # the likeliest ones
+
+
+@given(rows_of_logits, st.floats(0.01, 0.999))
+def test_released_nucleus_never_passes_p(logits: Tensor, p: float) -> None:
+    kept = keep_top_p(logits, p, keep_crossing=False).isfinite()
+    above = logits > logits[kept].min()
+    assert not above.any() or logits.double().softmax(-1)[above].sum() <= p + TOLERANCE
 
 
 @given(rows_of_logits)

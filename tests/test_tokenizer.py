@@ -153,6 +153,14 @@ def test_special_string_is_text_unless_allowed(gpt2: Tokenizer) -> None:
     assert gpt2.encode(f"a{END_OF_TEXT}{END_OF_TEXT}b", SPECIAL) == [64, 50256, 50256, 65]
 
 
+def test_transformers_parses_the_special_string_unasked() -> None:
+    """Chapter 2 says so, where it names the defaults of libraries."""
+    from transformers import GPT2Tokenizer
+
+    peer = GPT2Tokenizer(*map(str, _find_gpt2().values()))
+    assert peer.encode(f"a{END_OF_TEXT}b") == [64, 50256, 65]
+
+
 def test_mutant_special_string_always_parsed(gpt2: Tokenizer) -> None:
     with pytest.raises(AssertionError):
         check_special(lambda tokenizer, text: tokenizer.encode(text, SPECIAL), gpt2)
@@ -570,7 +578,7 @@ def test_a_stream_holds_no_long_stretch(stretch: str, size: int) -> None:
 
 
 def test_mutant_stream_that_settles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "settle", lambda codec, piece: ([], piece))
+    monkeypatch.setattr(module, "_settle", lambda codec, piece: ([], piece))
     assert most_held(module.stream_encode, "a" * 50_000, 100) > 40_000
 
 
@@ -622,13 +630,13 @@ def settle_at(codec: Codec, piece: str, far: int) -> tuple[list[int], str]:
 
 
 def test_mutant_a_piece_is_split_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "settle", lambda codec, piece: settle_at(codec, piece, 0))
+    monkeypatch.setattr(module, "_settle", lambda codec, piece: settle_at(codec, piece, 0))
     with pytest.raises(AssertionError):
         check_long_streams()
 
 
 def test_mutant_a_piece_is_split_without_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "settle", lambda codec, piece: settle_at(codec, piece, 26))
+    monkeypatch.setattr(module, "_settle", lambda codec, piece: settle_at(codec, piece, 26))
     with pytest.raises(AssertionError):
         check_chain()
 

@@ -2,15 +2,17 @@
 
 import pytest
 
-from course import models, translators
+from course import translators
 from course.__main__ import main
 from gpt2.decoder import count_parameters
-from miniweb import find_leaks
+from gpt2.tokenizer import Tokenizer
+from gpt2.training import TrainingConfig, load_model
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(translators, "LISTS", tmp_path)
+    Tokenizer.load(translators.TRANSLATORS).save(tmp_path)
+    monkeypatch.setattr(translators, "TRANSLATORS", tmp_path)
     return tmp_path
 
 
@@ -39,10 +41,19 @@ def test_the_plan_sets_both_models_beside_each_other_in_every_draw():
     assert all(len({s for _, n, s in runs if n == amount}) == 5 for amount in (100, 200, 400))
 
 
+def test_the_shallower_stacks_share_pairs_and_seeds_with_the_models_they_are_compared_with():
+    plan = set(translators.planned())
+    shallow = {run for run in plan if run[0] not in translators.MODELS}
+    assert {kind for kind, _, _ in shallow} == set(translators.BLOCKS) - {"decoder-only"}
+    assert all((kind, n, s) in plan for _, n, s in shallow for kind in translators.MODELS)
+    for kind, n_blocks in translators.BLOCKS.items():
+        assert len(translators.untrained(kind, 0).decoder) == n_blocks
+
+
 def test_the_models_are_of_one_size():
     ours, theirs = (translators.untrained(kind, 3) for kind in translators.MODELS)
     assert 1 < count_parameters(theirs) / count_parameters(ours) < 1.06
-    with pytest.raises(ValueError, match="'a gpt' is no model; there are encoder-decoder, dec"):
+    with pytest.raises(ValueError, match="'a gpt' is no model; there are encoder-decoder; dec"):
         translators.untrained("a gpt", 0)
 
 
@@ -82,35 +93,54 @@ def test_an_interval_is_students():
 
 
 def test_the_repeating_web_differs_in_its_bilingual_pages_alone(monkeypatch):
-    monkeypatch.setattr(models, "POOL", 2500)
-    ours, theirs = translators.repeated_pages(1, 0), models.pages(1, 0)
-    changed = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
-    share = models.GENRES["bilingual"] / sum(models.GENRES.values())
+    monkeypatch.setattr(translators, "POOL", 2500)
+    ours, theirs = (translators.web_pages(1, 0, repeated) for repeated in (True, False))
+    changed = [a for a, b in zip(ours, theirs, strict=True) if a != b]
+    share = translators.WEB_GENRES["bilingual"] / sum(translators.WEB_GENRES.values())
     assert 0.8 < len(changed) / (share * len(ours)) <= 1.2
-    pairs = [(a or c, b or d) for p, _ in changed for a, b, c, d in translators.FORM.findall(p)]
+    pairs = [(a or c, b or d) for page in changed for a, b, c, d in translators.FORM.findall(page)]
     few = translators.read_pairs(0)[: translators.N_REPEATED]
     assert len(pairs) > len(few) and set(pairs) <= set(few)
-    assert find_leaks(ours, models.WORLD) == []
 
 
-def test_a_run_on_the_repeating_web_goes_on_where_it_stopped(folder, monkeypatch, capsys):
-    for name, value in {"N_STEPS": 4, "CURVE_EVERY": 2, "EVERY": 1, "POOL": 40}.items():
-        monkeypatch.setattr(models, name, value)
+def test_a_page_of_the_web_that_holds_a_test_item_stops_all(monkeypatch):
+    held_out, korean = translators.tests()["phrase"][0]
+    page = type("Page", (), {"text": f"{held_out} = {korean}", "genre": "bilingual"})
+    monkeypatch.setattr(translators.miniweb, "documents", lambda *_: iter([page]))
+    with pytest.raises(ValueError, match="pool 4 of seed 3 holds"):
+        translators.web_pages(3, 4, repeated=False)
+
+
+@pytest.mark.parametrize("extra", [[], ["--fresh"]])
+def test_a_run_on_the_web_goes_on_where_it_stopped(folder, monkeypatch, extra):
+    config = TrainingConfig(n_steps=4, learning_rate=4e-3, min_learning_rate=4e-4)
+    for name, value in {"WEB_CONFIG": config, "EVERY": 2, "POOL": 40}.items():
+        monkeypatch.setattr(translators, name, value)
     monkeypatch.setattr(translators, "ROOT", folder)
     asked = []
 
-    def answers(model, tokenizer, task, n):
+    def ask(model):
         asked.append(model.wte.weight.detach().clone())
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return ["nothing"] * 3
+        return 0.0
 
-    monkeypatch.setattr(models, "answers", answers)
-    assert main(["translators", "--web", "1"]) == 130
+    monkeypatch.setattr(translators, "ask", ask)
+    assert main(["translators", "--web", "1", *extra]) == 130
     assert [point["step"] for point in translators.results("web")[0]["curve"]] == [2]
-    assert main(["translators", "--web", "1"]) == 0
+    assert main(["translators", "--web", "1", *extra]) == 0
     assert [point["step"] for point in translators.results("web")[0]["curve"]] == [2, 4]
-    assert (asked[1] == asked[2]).all() and not (asked[0] == asked[1]).all()
+    assert not (asked[0] == asked[1]).all()
+
+
+def test_fresh_pages_without_a_web_are_refused(capsys):
+    assert main(["translators", "--fresh"]) == 2
+    assert "write --web SEED --fresh" in capsys.readouterr().err
+
+
+def test_the_committed_gpt_of_the_web_translates_what_no_page_held():
+    model = load_model(translators.TRANSLATORS / "web.safetensors")
+    assert 0.9 < translators.ask(model) <= 1
 
 
 def test_what_is_written_down_is_of_the_plan():

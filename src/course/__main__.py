@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     translators.add_argument(
         "--web", type=int, metavar="SEED", help="train on a web that repeats 400 pairs, instead"
     )
+    translators.add_argument("--fresh", action="store_true", help="... whose pairs are always new")
     rules = commands.add_parser(
         "rules", help="search the strongest rule of each task that needs no model"
     )
@@ -228,10 +229,12 @@ def run_translators(options: argparse.Namespace) -> int:
     """Make the runs that are missing, or go on with one on a web of repeated pairs."""
     from course import translators
 
+    if options.fresh and options.web is None:
+        raise ValueError("--fresh is a kind of web: write --web SEED --fresh")
     if options.web is None:
         translators.train_lists()
     else:
-        translators.train_on_web(options.web)
+        translators.train_on_web(options.web, repeated=not options.fresh)
     return 0
 
 

@@ -1,7 +1,8 @@
-"""Chapter 10's comparisons: an encoder or none on the same pairs, and a web that repeats its pairs.
+"""Chapter 10's comparisons: an encoder or none on the same pairs, and a GPT that reads a web.
 
 Each seed draws its own pairs, its own weights and its own order. What came out of the runs stands
-in `models/translators/`; a run that stands there is not made again.
+in `models/translators/`; a run that stands there is not made again. The web is the miniweb's
+`MEDIUM` world; its GPT is told nothing about translation, and meets pairs on one page in eight.
 """
 
 import json
@@ -16,14 +17,14 @@ from typing import Any
 import torch
 
 import miniweb
-from course import models
 from course.chapters import ROOT
+from course.models import commit
 from course.notebooks import write_text
 from gpt2.data import DocumentRows
-from gpt2.decoder import count_parameters
-from gpt2.prompting import exact_match
+from gpt2.decoder import GPT, GPTConfig, count_parameters
+from gpt2.prompting import complete, exact_match, with_examples
 from gpt2.tokenizer import Tokenizer
-from gpt2.training import CHECKPOINT, train
+from gpt2.training import CHECKPOINT, TrainingConfig, load_model, train
 from gpt2.transformer import (
     DecoderOnly,
     SentencePairs,
@@ -33,12 +34,29 @@ from gpt2.transformer import (
     translate,
 )
 
-LISTS = ROOT / "models" / "translators"
+TRANSLATORS = ROOT / "models" / "translators"
+WEB_WORLD = miniweb.MEDIUM
 FIRST_SEED, N_PAGES, N_MERGES = 11, 3000, 767  # of pages of pairs
 ITEM_SEED, N_ITEMS, N_NEW = 5, 200, 20
 MODELS = ("encoder-decoder", "decoder-only")
+BLOCKS = {"decoder-only": 5, "decoder-only, 3 blocks": 3, "decoder-only, 2 blocks": 2}
 AMOUNTS, SEEDS = (200, 400, 100, 300), range(5)  # in the order in which they are run
-SIZE, N_REPEATED = "0.3M", 400  # the web with its pairs repeated
+N_DEPTH, DEPTH_SEEDS = 200, range(2)  # pairs and draws of the runs with fewer blocks
+
+# The web: of 98 pages 12 hold pairs.
+WEB_GENRES = {
+    "story": 12,
+    "reading": 40,
+    "encyclopedia": 13,
+    "question": 10,
+    "post": 12,
+    "bilingual": 12,
+    "chat": 1,
+}
+GPT_SHAPE = GPTConfig(1024, n_ctx=192, n_embd=80, n_head=4, n_layer=3)
+WEB_CONFIG = TrainingConfig(n_steps=12_000, learning_rate=4e-3, min_learning_rate=4e-4)
+POOL, BATCH_SIZE, EVERY = 6000, 16, 1000  # pages, pages a step, steps between two scores
+N_REPEATED, N_ASKED = 400, 100  # pairs of the web that repeats its own; sentences asked
 FORM = re.compile(r'^(.+) = (.+)$|"([^"]+)" is "([^"]+)" in Korean\.', re.MULTILINE)
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 0.975 quantile of t, by number of values
 
@@ -47,9 +65,9 @@ Texts = tuple[str, str]
 
 def read_pairs(seed: int) -> list[Texts]:
     """Collect the pairs of bilingual pages. Raises ValueError if one is to be held out."""
-    source = miniweb.documents(FIRST_SEED + seed, models.WORLD, ["bilingual"])
+    source = miniweb.documents(FIRST_SEED + seed, WEB_WORLD, ["bilingual"])
     pages = [page.text for page in islice(source, N_PAGES)]
-    if leaks := miniweb.find_leaks(pages, models.WORLD):
+    if leaks := miniweb.find_leaks(pages, WEB_WORLD):
         raise ValueError(f"a page of seed {seed} holds {leaks[0].words}: {leaks[0].text!r}")
     found = (match for page in pages for match in FORM.findall(page))
     return [(a or c, b or d) for a, b, c, d in found]
@@ -65,7 +83,7 @@ def tokenizer() -> Tokenizer:
 def tests() -> dict[str, list[Texts]]:
     """Return the held-out phrases and sentences, with their translations."""
     kinds = ("phrase", "sentence")
-    items = {kind: miniweb.test_items(kind, ITEM_SEED, N_ITEMS, models.WORLD) for kind in kinds}
+    items = {kind: miniweb.test_items(kind, ITEM_SEED, N_ITEMS, WEB_WORLD) for kind in kinds}
     return {
         kind: [(item.prompt.removesuffix(" ="), item.answer) for item in found]
         for kind, found in items.items()
@@ -73,18 +91,18 @@ def tests() -> dict[str, list[Texts]]:
 
 
 def untrained(kind: str, seed: int) -> Transformer:
-    """Build a model: two blocks with an encoder and two without, or five of a decoder alone.
+    """Build a model: an encoder and a decoder of two blocks each, or one stack of BLOCKS[kind].
 
-    Raises ValueError for a kind that is not in MODELS.
+    Raises ValueError for an unknown kind.
     """
-    if kind not in MODELS:
-        raise ValueError(f"{kind!r} is no model; there are {', '.join(MODELS)}")
+    if kind not in (MODELS[0], *BLOCKS):
+        raise ValueError(f"{kind!r} is no model; there are {'; '.join((MODELS[0], *BLOCKS))}")
     end, pad = tokenizer().end_of_text, tokenizer().n_vocab
     shape = TransformerConfig(pad + 1, end, pad, n_embd=64, n_head=4, n_layer=2)
     torch.manual_seed(seed)
     if kind == "encoder-decoder":
         return Transformer(shape)
-    return DecoderOnly(replace(shape, n_layer=5))
+    return DecoderOnly(replace(shape, n_layer=BLOCKS[kind]))
 
 
 def accuracy(model: Transformer) -> dict[str, float]:
@@ -107,26 +125,29 @@ def train_on_list(kind: str, n_pairs: int, seed: int) -> dict[str, Any]:
     what = {"model": kind, "pairs": n_pairs, "seed": seed}
     return what | {
         "n_parameters": count_parameters(model),
-        "commit": models.commit(),
+        "commit": commit(),
         **accuracy(model),
     }
 
 
 def planned() -> Iterator[tuple[str, int, int]]:
-    """List all runs, so that both models of an amount and a seed follow one another."""
+    """List all runs: both models of each amount and seed in turn, then the shallower stacks."""
     for n_pairs, seed, kind in product(AMOUNTS, SEEDS, MODELS):
         yield kind, n_pairs, seed
+    for seed, kind in product(DEPTH_SEEDS, BLOCKS):
+        if kind not in MODELS:
+            yield kind, N_DEPTH, seed
 
 
 def results(name: str = "pairs") -> list[dict[str, Any]]:
     """Return what came out of every run that was written down: of `pairs` or of the `web`."""
-    path = LISTS / f"{name}.json"
+    path = TRANSLATORS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def write_down(name: str, rows: list[dict[str, Any]]) -> None:
     """Write what came out of all runs."""
-    write_text(LISTS / f"{name}.json", json.dumps(rows, indent=1) + "\n")
+    write_text(TRANSLATORS / f"{name}.json", json.dumps(rows, indent=1) + "\n")
 
 
 def train_lists() -> None:
@@ -141,49 +162,73 @@ def train_lists() -> None:
             write_down("pairs", rows)
 
 
-def repeated_pages(seed: int, pool: int) -> list[str]:
-    """Return the pages of a run of chapter 8, each bilingual one exchanged for one of a few.
+def web_pages(seed: int, pool: int, repeated: bool) -> list[str]:
+    """Return the pages of a pool of a run; no two seeds share one.
 
-    These hold the first N_REPEATED pairs of seed 0 and no other, and come again and again.
+    With `repeated`, each bilingual page is exchanged for one of a few, which hold the first
+    N_REPEATED pairs of seed 0 and come again and again.
     """
-    few, n_pairs = [], 0
-    for page in miniweb.documents(FIRST_SEED, models.WORLD, ["bilingual"]):
+    source = miniweb.documents(1000 * (seed + 1) + pool, WEB_WORLD, WEB_GENRES)
+    pages = list(islice(source, POOL))
+    again = cycle(repeated_pages())
+    texts = [next(again) if repeated and page.genre == "bilingual" else page.text for page in pages]
+    if leaks := miniweb.find_leaks(texts, WEB_WORLD):
+        raise ValueError(f"pool {pool} of seed {seed} holds {leaks[0].words}: {leaks[0].text!r}")
+    return texts
+
+
+@cache
+def repeated_pages() -> list[str]:
+    """Return the bilingual pages that hold the first N_REPEATED pairs of seed 0, and no other."""
+    few, n_pairs = list[str](), 0
+    for page in miniweb.documents(FIRST_SEED, WEB_WORLD, ["bilingual"]):
         n_pairs += len(FORM.findall(page.text))
         if n_pairs > N_REPEATED:
-            break
+            return few
         few.append(page.text)
-    again = cycle(few)
-    fresh = islice(models.documents(1000 * (seed + 1) + pool), models.POOL)
-    return [next(again) if page.genre == "bilingual" else page.text for page in fresh]
+    raise AssertionError("documents never end")
 
 
-def train_on_web(seed: int) -> None:
-    """Train chapter 8's 0.3M model on repeated pairs, from where it was left; score it on the way.
+def ask(model: GPT) -> float:
+    """Return the share of held-out sentences that a GPT of the web has right, given two pairs."""
+    examples = [pair for pair in read_pairs(0) if len(pair[0].split()) == 5][:2]
+    english, korean = zip(*tests()["sentence"][:N_ASKED], strict=True)
+    prompts = [with_examples(f"{text} =", examples) for text in english]
+    given = complete(model, Tokenizer.load(TRANSLATORS), prompts, 32)
+    return float(exact_match(given, korean).mean())
 
-    Size, steps, schedule, other pages and test items are those of chapter 8's run of this seed.
+
+def train_on_web(seed: int, repeated: bool) -> None:
+    """Train a GPT on the web, from where it was left; ask it every EVERY steps.
+
+    The runs with fresh pages that stand in `web.json` were asked other held-out sentences.
     """
     torch.set_num_threads(1)
-    folder, config = ROOT / "models" / "runs" / f"repeated-{seed}", models.training_config(SIZE)
-    encoder = Tokenizer.load(models.FOLDER)
-    model = models.new_model(SIZE, seed)
+    name = f"web-{'repeated' if repeated else 'fresh'}-{seed}"
+    folder, encoder = ROOT / "models" / "runs" / name, Tokenizer.load(TRANSLATORS)
+    torch.manual_seed(seed)
+    model = GPT(GPT_SHAPE)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim == 2:
+                p.mul_((768 / GPT_SHAPE.n_embd) ** 0.5)
 
     def pool(k: int) -> list[list[int]]:
-        return [encoder.encode(text) for text in repeated_pages(seed, k)]
+        return [encoder.encode(text) for text in web_pages(seed, k, repeated)]
 
-    data = DocumentRows(pool, encoder.end_of_text, models.N_CTX, models.BATCH_SIZE, seed)
-    rows = results("web")
-    curve: list[dict[str, Any]] = next((row["curve"] for row in rows if row["seed"] == seed), [])
-    if not curve:
-        rows.append({"seed": seed, "pairs": N_REPEATED, "curve": curve})
-    for step in range(len(curve) * models.CURVE_EVERY, models.N_STEPS, models.CURVE_EVERY):
-        until = step + models.CURVE_EVERY
-        resume = (folder / CHECKPOINT).exists()
-        train(model, data, config, folder, resume=resume, progress=False, until=until)
-        given = models.answers(model, encoder, "translation", models.N_CURVE)
-        right = float(models.score("translation", given).mean())
-        curve.append({"step": until, "translation": round(right, 4)})
-        write_down("web", rows)
-        print(f"web, {N_REPEATED} pairs repeated, seed {seed}, step {until}: {right}", flush=True)
+    data = DocumentRows(pool, encoder.end_of_text, GPT_SHAPE.n_ctx, BATCH_SIZE, seed)
+    pairs = N_REPEATED if repeated else None
+    rows = [row for row in results("web") if (row["seed"], row["pairs"]) != (seed, pairs)]
+    path, curve = folder / CHECKPOINT, list[dict[str, float]]()
+    for row in results("web"):
+        if (row["seed"], row["pairs"]) == (seed, pairs):
+            curve = row["curve"]
+    for done in range((len(curve) + 1) * EVERY, WEB_CONFIG.n_steps + 1, EVERY):
+        train(model, data, WEB_CONFIG, folder, resume=path.exists(), progress=False, until=done)
+        right = round(ask(load_model(folder)), 4)
+        curve.append({"step": done, "translation": right})
+        write_down("web", [*rows, {"seed": seed, "pairs": pairs, "curve": curve}])
+        print(f"{name}, step {done}: {right}", flush=True)
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float, float]:

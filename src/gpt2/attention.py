@@ -1,4 +1,4 @@
-"""Masked self-attention: each position averages its past, by weights. Chapter 4."""
+"""Masked self-attention: each position takes a weighted mean of its past. Chapter 4."""
 
 import math
 from typing import Protocol
@@ -21,17 +21,16 @@ class Past(Protocol):
 def causal_mask(n_dst: int, n_src: int, device: torch.device | None = None) -> Tensor:
     """Say which of n_src keys the last n_dst positions may see: (n_dst, n_src), bool.
 
-    Counted from the lower right, so that new queries see all of a cached past. Raises
-    ValueError for more queries than keys: a query has a key of its own. Source:
-    `attention_mask` in the released src/model.py.
+    Query t sees key s if s <= t. Raises ValueError for more queries than keys: each
+    query has a key of its own. Source: `attention_mask` in the released src/model.py.
     """
     if n_dst > n_src:
         raise ValueError(
             f"{n_dst} queries and {n_src} keys: pass at least as many keys as queries."
         )
-    i = torch.arange(n_dst, device=device)[:, None]
-    j = torch.arange(n_src, device=device)
-    return i >= j - n_src + n_dst
+    t = torch.arange(n_src - n_dst, n_src, device=device)[:, None]  # the queries
+    s = torch.arange(n_src, device=device)  # the keys
+    return s <= t
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
@@ -48,9 +47,9 @@ def attention_weights(q: Tensor, k: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:
     """Average values in a fused kernel: (B, H, T, D), (B, H, S, D) -> (B, H, T, D).
 
-    Equal to `attention_weights(q, k) @ v`, without ever storing the (T, S) weights.
-    Causal, and raises what `causal_mask` raises, unless `visible` says which keys each
-    query sees: bool, (B, 1, T or 1, S). Chapter 9 will need it.
+    Equal to `attention_weights(q, k) @ v`. Where PyTorch has a fused kernel, the (T, S)
+    weights are never stored. Causal, and raises what `causal_mask` raises, unless
+    `visible` says which keys each query sees: bool, (B, 1, T or 1, S).
     """
     n_dst, n_src = q.size(-2), k.size(-2)
     causal = visible is None and n_dst == n_src
@@ -66,7 +65,7 @@ def split_heads(x: Tensor, n_head: int) -> Tensor:
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """Put the heads side by side again: (B, H, T, D) -> (B, T, H * D)."""
+    """Concatenate the heads again: (B, H, T, D) -> (B, T, H * D)."""
     B, H, T, D = x.shape
     return x.transpose(1, 2).reshape(B, T, H * D)
 

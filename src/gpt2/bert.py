@@ -1,4 +1,4 @@
-"""BERT: the same blocks with sight of both sides, trained to fill gaps. Chapter 9."""
+"""BERT: GPT's blocks with bidirectional attention, trained to fill gaps. Chapter 9."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from gpt2.decoder import GPT, MLP, Block, GPTConfig, init_weights, positions
 
 
 class FeedForward(MLP):
-    """An MLP with an activation of one's choice: (B, T, C) -> (B, T, C)."""
+    """An MLP with a given activation: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, n_embd: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__(n_embd)
@@ -29,8 +29,8 @@ class FeedForward(MLP):
 class PostNormBlock(Block):
     """Add, then normalize the sum: (B, T, C) -> (B, T, C).
 
-    No un-normalized stream runs through. The order of 2017, and BERT's. Source:
-    Vaswani et al. 2017, section 3.1; `transformer_model` in BERT's modeling.py.
+    The order of the original Transformer and of BERT. No un-normalized residual stream
+    remains. Source: Vaswani et al. 2017, section 3.1; BERT's modeling.py.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PostNormBlock(Block):
 
 @dataclass(frozen=True)
 class BERTConfig:
-    """The numbers that shape a BERT, by GPT-2's names; the defaults are BERT-base's."""
+    """The hyperparameters of a BERT, by GPT-2's names; the defaults are BERT-base's."""
 
     n_vocab: int = 30522
     n_ctx: int = 512
@@ -67,12 +67,12 @@ class BERTConfig:
 
 
 def both_sides(idx: Tensor, pad: int) -> Tensor:
-    """Let each query see all tokens but padding: (B, T) -> (B, 1, 1, T), bool."""
+    """Let each query see every token except padding: (B, T) -> (B, 1, 1, T), bool."""
     return (idx != pad)[:, None, None, :]
 
 
 class MaskedHead(nn.Module):
-    """Guess the token at each place itself: (B, T, C), wte (V, C) -> logits (B, T, V).
+    """Predict the token at each position: (B, T, C), wte (V, C) -> logits (B, T, V).
 
     Source: `get_masked_lm_output` in the released run_pretraining.py of BERT.
     """
@@ -88,9 +88,9 @@ class MaskedHead(nn.Module):
 
 
 class BERT(nn.Module):
-    """BERT: ids and segments (B, T) -> logits of each place's token (B, T, n_vocab).
+    """BERT: ids and segments (B, T) -> logits for each position (B, T, n_vocab).
 
-    `visible` says which tokens are seen, see `both_sides`. Dropout is left out.
+    `visible` marks the tokens that are seen, see `both_sides`. Dropout is omitted.
     Raises ValueError beyond n_ctx. Source: `BertModel` in the released modeling.py.
     """
 
@@ -117,10 +117,10 @@ class BERT(nn.Module):
 
 
 class SpecialTokens(NamedTuple):
-    """The ids that are no text; all ids below the smallest of them are text."""
+    """The ids that are not text; all ids below the smallest of them are text."""
 
-    cls: int  # opens every input
-    sep: int  # closes each segment
+    cls: int  # begins every input
+    sep: int  # ends each segment
     pad: int
     mask: int
 
@@ -128,7 +128,7 @@ class SpecialTokens(NamedTuple):
 def join_segments(
     first: Sequence[int], second: Sequence[int], special: SpecialTokens
 ) -> tuple[list[int], list[int]]:
-    """Write [CLS] first [SEP] second [SEP], and the segment of each token.
+    """Return [CLS] first [SEP] second [SEP], and the segment of each token.
 
     Without second there is one segment. Source: Devlin et al. 2019, figure 2.
     """
@@ -140,12 +140,12 @@ def join_segments(
 def mask_tokens(
     idx: Tensor, special: SpecialTokens, generator: torch.Generator, rate: float = 0.15
 ) -> Batch:
-    """Choose tokens to guess; return the damaged input and the targets: (B, T) twice.
+    """Choose tokens to predict; return the corrupted input and targets: (B, T) twice.
 
-    Of those chosen 80 % become [MASK], 10 % a random token, 10 % stay. Special tokens
-    are never chosen, and of the text at least one token is; what is not chosen has the
-    target IGNORE. Source: Devlin et al. 2019, section 3.1; they draw once before
-    training, each call here draws afresh.
+    Of the chosen tokens 80% become [MASK], 10% a random token, and 10% stay. At least
+    one text token is chosen, a special token never; the target of the others is IGNORE.
+    Source: Devlin et al. 2019, section 3.1, where masks are drawn once before training;
+    here each call draws new ones.
     """
     text = idx < min(special)
     draw = torch.rand(idx.shape, generator=generator).masked_fill(~text, 1.0)
@@ -158,9 +158,9 @@ def mask_tokens(
 
 
 class MaskedRows:
-    """The rows of chapter 3 for a masked model: whole, padded, newly masked each step.
+    """Batches of chapter 3 for a masked model: unshifted, padded, masked at each step.
 
-    The mask is drawn from (seed, step) alone, so a run can resume.
+    The mask depends only on (seed, step), so a run can resume.
     """
 
     def __init__(self, rows: Batches, special: SpecialTokens, seed: int = 0) -> None:
@@ -176,10 +176,10 @@ class MaskedRows:
 
 
 class MaskedGPT(GPT):
-    """GPT with BERT's mask, and nothing else changed: (B, T) -> (B, T, n_vocab).
+    """GPT with BERT's attention mask, otherwise unchanged: (B, T) -> (B, T, n_vocab).
 
-    The logits are of each place's own token. It keeps no past: each new token changes
-    every key.
+    The logits at a position are for the token at that position. There is no cache of
+    the past: each new token changes every key.
     """
 
     def __init__(self, config: GPTConfig, pad: int) -> None:
@@ -203,7 +203,7 @@ class MaskedGPT(GPT):
 def fill(model: GPT, idx: Tensor, mask: int) -> Tensor:
     """Return the logprobs at each row's first [MASK]: (B, T) -> (B, n_vocab).
 
-    Raises ValueError for a row without one.
+    Raises ValueError for a row without [MASK].
     """
     idx = idx.to(model.wte.weight.device)
     gaps = idx == mask  # (B, T)
@@ -217,7 +217,7 @@ def fill(model: GPT, idx: Tensor, mask: int) -> Tensor:
 def text_logprobs(
     model: GPT, texts: Sequence[Sequence[int]], end_of_text: int
 ) -> Tensor:
-    """Return ln p of each whole text and its end, by a causal model: (B,), nats."""
+    """Return ln p of each text and its end under a causal model: (B,), nats."""
     device = model.wte.weight.device
     x, y = (part.to(device) for part in pad_rows(texts, end_of_text, 2**30))
     logprobs = model(x).log_softmax(dim=-1)  # (B, T, n_vocab)
@@ -236,11 +236,11 @@ def pseudo_logprobs(model: GPT, row: Tensor, special: SpecialTokens) -> Tensor:
 
 
 class Classifier(nn.Module):
-    """Name a text's kind from one vector of its model: (B, T) -> logits (B, n_class).
+    """Classify a text from one vector of its model: (B, T) -> logits (B, n_class).
 
-    A masked model is read at [CLS], the first token; a causal one at the last, the
-    only one that has seen all. Source: Devlin et al. 2019, section 4; Radford et al.
-    2018, section 3.2.
+    A masked model is read at [CLS], its first token; a causal one at its last, the only
+    one that has seen the whole text. Source: Devlin et al. 2019, section 4; Radford et
+    al. 2018, section 3.2.
     """
 
     def __init__(self, body: GPT, n_class: int, pad: int) -> None:

@@ -127,8 +127,8 @@ def init_weights(module: nn.Module) -> None:
 def scale_residual_init(model: GPT) -> None:
     """Scale the weights that write into the residual stream by 1/sqrt(N), in place.
 
-    N counts the residual layers, two a block. Source: Radford et al. 2019, section 2.3;
-    the released code does not do it.
+    N counts the residual layers, two per block. Source: Radford et al. 2019, section
+    2.3; the released code does not do it.
     """
     for name, weight in model.named_parameters():
         if name.endswith("c_proj.weight"):

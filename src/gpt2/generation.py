@@ -16,13 +16,14 @@ from gpt2.tokenizer import Tokenizer
 class Sampling:
     """How the next token is drawn: by temperature, then top-k, then top-p.
 
-    Temperature 0 is greedy. Raises ValueError for a setting out of range. Source:
-    `sample_sequence` in src/sample.py.
+    Temperature 0 is greedy; keep_crossing=False takes the released top-p. Raises
+    ValueError for a setting out of range. Source: `sample_sequence` in src/sample.py.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    keep_crossing: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -51,19 +52,27 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
     return logits.masked_fill(logits < smallest, float("-inf"))
 
 
-def keep_top_p(logits: Tensor, p: float) -> Tensor:
+def keep_top_p(logits: Tensor, p: float, keep_crossing: bool = True) -> Tensor:
     """Keep the smallest set with probability p or more, set others to -inf: (..., V).
 
-    All at p = 1. Which of two tied tokens at its edge is kept depends on the sort.
-    Source: Holtzman et al. 2020, section 3.1; the released `top_p_logits` differs.
+    All at p = 1. Which of two tied tokens at its edge is kept depends on the sort
+    (Holtzman et al. 2020, section 3.1). keep_crossing=False cuts as the released
+    `top_p_logits` in src/sample.py: it drops the token that crosses p, unless that is
+    the first, and keeps or drops tied tokens together.
     """
-    if p == 1:  # a sum of rounded numbers may miss it
+    if keep_crossing and p == 1:  # a sum of rounded numbers may miss it
         return logits
-    ranked, order = logits.sort(dim=-1)  # (..., V) each, from the least likely
-    dropped = ranked.softmax(dim=-1).cumsum(dim=-1) <= 1 - p  # (..., V), by rank
-    dropped[..., -1] = False  # the likeliest is kept
-    by_id = dropped.scatter(-1, order, dropped)  # (..., V), in vocabulary order
-    return logits.masked_fill(by_id, float("-inf"))
+    if keep_crossing:
+        ranked, order = logits.sort(dim=-1)  # (..., V) each, from the least likely
+        dropped = ranked.softmax(dim=-1).cumsum(dim=-1) <= 1 - p  # (..., V), by rank
+        dropped[..., -1] = False  # the likeliest is kept
+        by_id = dropped.scatter(-1, order, dropped)  # (..., V), in vocabulary order
+        return logits.masked_fill(by_id, float("-inf"))
+    ranked = logits.sort(dim=-1, descending=True).values  # (..., V)
+    mass = ranked.softmax(dim=-1).cumsum(dim=-1)  # (..., V), rises to 1
+    n_kept = (mass <= p).sum(dim=-1, keepdim=True).clamp(min=1)  # (..., 1)
+    smallest = ranked.gather(-1, n_kept - 1)  # (..., 1)
+    return logits.masked_fill(logits < smallest, float("-inf"))
 
 
 def reshape_logits(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -77,7 +86,7 @@ def reshape_logits(logits: Tensor, sampling: Sampling) -> Tensor:
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None:
-        logits = keep_top_p(logits, sampling.top_p)
+        logits = keep_top_p(logits, sampling.top_p, sampling.keep_crossing)
     return logits
 
 

@@ -35,7 +35,7 @@ _GPT2_SHA256 = {
 def bytes_to_unicode() -> dict[int, str]:
     """Give each byte a printable character, in the order of the ids 0 to 255.
 
-    The 188 printable bytes of Latin-1 stand for themselves, the other 68 become U+0100
+    The 188 printable bytes keep their character of Latin-1, the other 68 get U+0100
     and up. Source: the function of this name in the released src/encoder.py.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -67,9 +67,9 @@ def merge_pair(word: list[Any], pair: tuple[Any, Any], new: Any) -> list[Any]:
 
 
 class LinkedTokens:
-    """Tokens in places that know their neighbors, and the places of each pair of them.
+    """Tokens, the neighbors of each position, and the positions of each pair.
 
-    None is at both ends, between words, and where a merge has emptied a place.
+    None is at both ends, between words, and where a merge has emptied a position.
     """
 
     def __init__(self, tokens: list[Any]) -> None:
@@ -77,12 +77,12 @@ class LinkedTokens:
         self.before = list(range(-1, len(tokens) + 1))
         self.after = list(range(1, len(tokens) + 3))
         self.where: dict[tuple[Any, Any], list[int]] = defaultdict(list)
-        for place, pair in enumerate(pairwise(self.tokens)):
+        for position, pair in enumerate(pairwise(self.tokens)):
             if None not in pair:
-                self.where[pair].append(place)
+                self.where[pair].append(position)
 
     def merge(self, pair: tuple[Any, Any], new: Any) -> Iterator[int]:
-        """Replace the pair from left to right; yield each place once it holds new."""
+        """Replace the pair from left to right; yield each changed position."""
         tokens, before, after = self.tokens, self.before, self.after
         for i in sorted(self.where.pop(pair, ())):
             j = after[i]
@@ -96,16 +96,16 @@ class LinkedTokens:
 class PairCounts:
     """How often each pair of ids occurs in words, while pairs are being merged.
 
-    `words` holds (ids, count). The heap is lazy: when a count falls, its entry stays,
-    and `pop` puts it right.
+    `words` holds (ids, count). `times` has the count of the word at each position. The
+    heap is lazy: when a pair's count falls, its entry stays, and `pop` corrects it.
     """
 
     def __init__(self, words: list[tuple[list[int], int]]) -> None:
         self.linked = LinkedTokens([i for ids, _ in words for i in (*ids, None)])
         self.times = [0] + [n for ids, n in words for _ in range(len(ids) + 1)]
         self.count: Counter[tuple[int, int]] = Counter()
-        for pair, places in self.linked.where.items():
-            self.count[pair] = sum(self.times[place] for place in places)
+        for pair, positions in self.linked.where.items():
+            self.count[pair] = sum(self.times[i] for i in positions)
         self.heap = [(-n, pair) for pair, n in self.count.items()]
         heapq.heapify(self.heap)
 
@@ -185,7 +185,7 @@ def merge_by_rank(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list
 
 
 def merge_linked(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list[bytes]:
-    """Give the tokens of `merge_by_rank`; each merge looks only at its own places.
+    """Give the tokens of `merge_by_rank`; each merge visits only its own positions.
 
     n bytes take at most about n log n steps.
     """
@@ -196,10 +196,10 @@ def merge_linked(ranks: Mapping[tuple[bytes, bytes], int], data: bytes) -> list[
         _, pair = heapq.heappop(heap)
         made = set()
         for i in linked.merge(pair, pair[0] + pair[1]):
-            for place in (linked.before[i], i):
-                new = linked.tokens[place], linked.tokens[linked.after[place]]
+            for first in (linked.before[i], i):
+                new = linked.tokens[first], linked.tokens[linked.after[first]]
                 if new in ranks:
-                    linked.where[new].append(place)
+                    linked.where[new].append(first)
                     made.add(new)
         for new in made:
             heapq.heappush(heap, (ranks[new], new))
@@ -215,7 +215,7 @@ def encode_piece(
     return tuple(vocab[token] for token in merge(ranks, data))
 
 
-def check_special(special: Collection[str], option: str) -> None:
+def _check_special(special: Collection[str], option: str) -> None:
     """Raise ValueError that names the option if it holds more than `<|endoftext|>`."""
     if isinstance(special, str) or not set(special) <= {END_OF_TEXT}:
         raise ValueError(
@@ -227,11 +227,11 @@ def check_special(special: Collection[str], option: str) -> None:
 
 def split_special(text: str, allowed_special: Collection[str]) -> list[str]:
     """Cut the text at each `<|endoftext|>` if that is allowed, else leave it whole."""
-    check_special(allowed_special, "allowed_special")
+    _check_special(allowed_special, "allowed_special")
     return text.split(END_OF_TEXT) if allowed_special else [text]
 
 
-def end_of_text_id(vocab: Mapping[bytes, int]) -> int:
+def _end_of_text_id(vocab: Mapping[bytes, int]) -> int:
     """Look up the id of `<|endoftext|>`. Raises ValueError that says how to add it."""
     if END_OF_TEXT.encode() not in vocab:
         raise ValueError(
@@ -271,7 +271,7 @@ class Codec:
         self.vocab = build_vocab(merges) if vocab is None else vocab
         self.tokens = {i: token for token, i in self.vocab.items()}
         self.n_vocab, self.longest = len(self.vocab), max(map(len, self.vocab))
-        self.merges, self.end_of_text = merges, end_of_text_id(self.vocab)
+        self.merges, self.end_of_text = merges, _end_of_text_id(self.vocab)
         self.ranks = {pair: rank for rank, pair in enumerate(merges)}
         self.encode_piece = PieceIds(self.ranks, self.vocab).__getitem__
 
@@ -302,12 +302,12 @@ def token_bytes(tokens: Mapping[int, bytes], ids: Iterable[int]) -> Iterator[byt
         yield tokens[i]
 
 
-def settle(codec: Codec, piece: str) -> tuple[list[int], str]:
+def _settle(codec: Codec, piece: str) -> tuple[list[int], str]:
     """Split a long unfinished piece: ids that no later text can change, and the rest.
 
-    Whatever follows, a token will end at one of the last places, as many as the longest
-    token has bytes. If the text from the token `last` to each of them begins with that
-    token, it is final, and so are those before it. Otherwise there are no ids.
+    Whatever follows, a token will end at one of the last positions, as many as the
+    longest token has bytes. If the text from the token `last` to each of them begins
+    with it, that token is final, and so are those before it. Otherwise no id is.
     """
     longest, data = codec.longest, piece.encode()
     if len(data) < 512 * longest:
@@ -329,7 +329,7 @@ def stream_encode(
     """Yield exactly the ids of `codec.encode` on the joined chunks.
 
     Holds less text than three chunks and 1,000 times the longest token, even if all of
-    it is one piece. (Except for a piece that `settle` cannot split: it is held whole.)
+    it is one piece; but a piece that `_settle` cannot split is held whole.
     """
     held, looked = "", 0
     for chunk in chunks:
@@ -345,7 +345,7 @@ def stream_encode(
         while n and waiting < 16:  # what comes next may change these pieces
             n -= 1
             waiting += len(pieces[n])
-        ids, pieces[-1] = settle(codec, pieces[-1])
+        ids, pieces[-1] = _settle(codec, pieces[-1])
         yield from chain.from_iterable(map(codec.encode_piece, pieces[:n]))
         yield from ids
         held = "".join(pieces[n:])
@@ -364,7 +364,7 @@ def stream_decode(codec: Codec, ids: Iterable[int]) -> Iterator[str]:
 
 
 def to_published(token: bytes) -> str:
-    """Write a token as the published files do: one printable character a byte."""
+    """Write a token as the published files do: one printable character per byte."""
     return "".join(bytes_to_unicode()[b] for b in token)
 
 
@@ -383,7 +383,7 @@ def _parse_tables(
     vocab = {bytes(to_byte[char] for char in token): i for token, i in ids.items()}
     split = ([bytes(to_byte[char] for char in token) for token in p] for p in pairs)
     merges = [(left, right) for left, right in split]
-    end_of_text_id(vocab)
+    _end_of_text_id(vocab)
     if differ := set(vocab) ^ set(build_vocab(merges)):
         token = min(differ, key=lambda token: (len(token), token))
         where = "vocabulary" if token in vocab else "merges"
@@ -537,8 +537,20 @@ def _find_gpt2() -> dict[str, Path]:
 
 
 @contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Turn the error of a full disk into one that names the file and a cure."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        cure = "the disk is full; free some space or choose another folder"
+        raise OSError(errno.ENOSPC, cure, str(path)) from error
+
+
+@contextmanager
 def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary neighbor that becomes `path`, or is removed on any failure.
+    """Open a temporary file that becomes `path`, or is removed on any failure.
 
     mode is "wb" for bytes or "w" for UTF-8 text. Makes the folder. Raises OSError that
     says what to do if the disk is full.
@@ -547,16 +559,12 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     try:
-        with open(temporary, mode, encoding=encoding, newline=newline) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # on the disk before the old file is given up
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        cure = "the disk is full; free some space or choose another folder"
-        raise OSError(errno.ENOSPC, cure, str(path)) from error
+        with _full_disk_named(path):
+            with open(temporary, mode, encoding=encoding, newline=newline) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # on the disk before the old file is given up
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -573,7 +581,7 @@ def _write_published(codec: Codec, folder: str | Path) -> None:
 
 
 class Tokenizer(Codec):
-    """A codec that can be trained, saved, loaded and fed in pieces."""
+    """A codec that can be trained, saved, loaded and fed in chunks."""
 
     @classmethod
     def train(
@@ -583,7 +591,7 @@ class Tokenizer(Codec):
         special_tokens: Collection[str] = (END_OF_TEXT,),
     ) -> Self:
         """Learn from texts; 0 merges give the 256 bytes and the end of text."""
-        check_special(special_tokens, "special_tokens")
+        _check_special(special_tokens, "special_tokens")
         return cls(train_merges(count_pieces(texts), n_merges))
 
     @classmethod

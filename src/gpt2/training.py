@@ -3,7 +3,8 @@
 import csv
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -43,7 +44,7 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1  # of matrices, see `parameter_groups`
     clip: float = 1.0  # largest norm of the gradient
-    accumulate: int = 1  # batches a step
+    accumulate: int = 1  # batches per step
     precision: str = "float32"  # or "bfloat16", by autocast
     compile: bool = False
     log_every: int = 10  # steps
@@ -83,7 +84,7 @@ def _check_config(config: TrainingConfig) -> None:
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of -ln p(target), in nats a token: (..., V), (...) -> ().
+    """Return the mean of -ln p(target), in nats per token: (..., V), (...) -> ().
 
     The targets are shifted already: `targets[:, t]` follows `idx[:, t]`. IGNORE does
     not count. Raises ValueError for shapes that do not fit.
@@ -181,7 +182,7 @@ def evaluate(
     first: int = 0,
     progress: bool = False,
 ) -> float:
-    """Return the mean loss over an epoch, or n_batches from `first` on: nats a token.
+    """Return the mean loss in nats per token: of an epoch, or n_batches from `first`.
 
     Each target counts once. In float32, whatever the precision of the training.
     """
@@ -227,9 +228,15 @@ def save_checkpoint(
     path = Path(path)
     parts = {"step": step, "model": asdict(model.config), "training": asdict(config)}
     header = {name: json.dumps(value) for name, value in parts.items()}
+    with _explain_write_errors(path), atomic_file(path) as file:
+        save_file(checkpoint_tensors(model, optimizer), file.name, header)
+
+
+@contextmanager
+def _explain_write_errors(path: Path) -> Iterator[None]:
+    """Raise OSError with a cure where a checkpoint cannot be written."""
     try:
-        with atomic_file(path) as file:
-            save_file(checkpoint_tensors(model, optimizer), file.name, header)
+        yield
     except (OSError, SafetensorError) as error:
         cure = "start again: nothing was saved"
         if path.exists():
@@ -247,21 +254,28 @@ def read_checkpoint(
 
     Raises FileNotFoundError, or ValueError for a file that is not a checkpoint.
     """
+    with _open_checkpoint(path) as file:
+        header = file.metadata() or {}
+        names = [n for n in file.keys() if n.startswith(prefix)]  # noqa: SIM118
+        tensors = {n: file.get_tensor(n).clone() for n in names}  # frees the file
+    return _parse_header(path, header), tensors
+
+
+@contextmanager
+def _open_checkpoint(path: str | Path) -> Iterator[Any]:
+    """Open a safetensors file; FileNotFoundError, or ValueError for a damaged one."""
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no checkpoint at {path}: train first, or name another folder."
         )
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            names = [n for n in file.keys() if n.startswith(prefix)]  # noqa: SIM118
-            tensors = {n: file.get_tensor(n).clone() for n in names}  # frees the file
+            yield file
     except SafetensorError as error:
         why = shorten(str(error), 120)
         raise ValueError(
             f"{path} is damaged or not a checkpoint ({why}): use another one."
         ) from error
-    return _parse_header(path, header), tensors
 
 
 def _parse_header(path: str | Path, header: dict[str, str]) -> dict[str, Any]:
@@ -312,17 +326,8 @@ def load_checkpoint(
     Raises ValueError if model or config differ from those of the checkpoint.
     """
     header, tensors = read_checkpoint(path)
-    saved = header["model"] | header["training"]
-    asked = json.loads(json.dumps(asdict(model.config) | asdict(config)))  # as in JSON
-    differ = [name for name in asked if saved.get(name) != asked[name]]
-    if differ:
-        both = ", ".join(f"{n} = {saved.get(n)} (not {asked[n]})" for n in differ)
-        raise ValueError(
-            f"{path} was saved with another configuration, {shorten(both, 300)}: "
-            "resume with that one, or start a new run in another folder."
-        )
-    if "rng.cpu" not in tensors:
-        raise ValueError(f"{path} holds weights only: use them to begin a new run.")
+    asked = asdict(model.config) | asdict(config)
+    _check_same_run(path, header, asked, tensors)
     _load_weights(path, model, tensors)
     for name, p in model.named_parameters():
         keys = [key for key in tensors if key.startswith(f"optimizer.{name}.")]
@@ -334,6 +339,26 @@ def load_checkpoint(
     return int(header["step"])
 
 
+def _check_same_run(
+    path: str | Path,
+    header: dict[str, Any],
+    asked: dict[str, Any],
+    names: Iterable[str],
+) -> None:
+    """Raise ValueError for another configuration, or a file of weights only."""
+    saved = header["model"] | header["training"]
+    asked = json.loads(json.dumps(asked))  # as in JSON: lists, not tuples
+    differ = [name for name in asked if saved.get(name) != asked[name]]
+    if differ:
+        both = ", ".join(f"{n} = {saved.get(n)} (not {asked[n]})" for n in differ)
+        raise ValueError(
+            f"{path} was saved with another configuration, {shorten(both, 300)}: "
+            "resume with that one, or start a new run in another folder."
+        )
+    if "rng.cpu" not in names:
+        raise ValueError(f"{path} holds weights only: use them to begin a new run.")
+
+
 def load_model(folder: str | Path) -> GPT:
     """Load the model of a run folder, or of one checkpoint file, on the CPU.
 
@@ -341,13 +366,18 @@ def load_model(folder: str | Path) -> GPT:
     """
     path = Path(folder) / CHECKPOINT if Path(folder).is_dir() else Path(folder)
     header, tensors = read_checkpoint(path, "model.")
-    try:
-        model = GPT(GPTConfig(**header["model"]))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no GPT: {shorten(str(error), 120)}.") from error
+    model = _build_model(path, header)
     kinds = [w.dtype for w in tensors.values() if w.is_floating_point()]
     _load_weights(path, model.to(kinds[0] if kinds else None), tensors)
     return model.eval()
+
+
+def _build_model(path: str | Path, header: dict[str, Any]) -> GPT:
+    """Build the model that a header describes; ValueError if it describes none."""
+    try:
+        return GPT(GPTConfig(**header["model"]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no GPT: {shorten(str(error), 120)}.") from error
 
 
 def _open_run(
@@ -378,10 +408,15 @@ def _open_run(
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Read metrics.csv: numbers, None for an empty field; a cut-off row is skipped."""
-    with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets add a BOM
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    rows = [row for row in _read_rows(path) if None not in row.values()]
     numbers = [{k: float(v) if v else None for k, v in row.items()} for row in rows]
     return [row | {"step": int(row["step"] or 0)} for row in numbers]
+
+
+def _read_rows(path: str | Path) -> list[dict[str, str]]:
+    """Read a table as text, without the mark that spreadsheets put before it."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
 
 
 def _open_metrics(path: Path, start: int) -> None:

@@ -83,7 +83,7 @@ class CrossAttention(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Look at the translation so far, at the source, think: (B, T, C) -> (B, T, C).
+    """Attend to the translation so far, then to the source: (B, T, C) -> (B, T, C).
 
     Post-norm: the sum is normalized, not the input. Source: Vaswani et al. 2017,
     section 3.1.
@@ -116,7 +116,7 @@ def embed(idx: Tensor, wte: nn.Embedding) -> Tensor:
 
 
 def init_glorot(module: nn.Module) -> None:
-    """Draw weights that keep the variance from input to output; zero the biases.
+    """Draw weights by Glorot's rule, from fan-in and fan-out; zero the biases.
 
     The paper names no initialization. Source: Glorot and Bengio 2010, section 4.2.1.
     """
@@ -165,8 +165,8 @@ class DecoderOnly(Transformer):
     """The same parts without encoder and cross-attention; called as a Transformer is.
 
     Source and target are one text in one stack of n_layer blocks. `prefix` lets the
-    source see itself from both sides; else all is causal. Positions begin anew with the
-    target, as in a Transformer. Source: Liu et al. 2018, section 4.2.3; Dong et al.
+    source see itself in both directions; otherwise all is causal. Positions restart at
+    the target, as in a Transformer. Source: Liu et al. 2018, section 4.2.3; Dong et al.
     2019, for the prefix.
     """
 
@@ -222,9 +222,9 @@ def pad_pairs(pairs: Sequence[Pair], end: int, pad: int) -> Batch:
 
 
 class SentencePairs:
-    """Batches of pairs, sources of like length together: step -> (B, S), (B, T).
+    """Batches of pairs, sources of similar length together: step -> (B, S), (B, T).
 
-    A pure function of the step; each pair comes once an epoch. Raises ValueError
+    A pure function of the step; each pair comes once per epoch. Raises ValueError
     without pairs.
     """
 
@@ -238,7 +238,7 @@ class SentencePairs:
         self.groups = lru_cache(maxsize=1)(self.group)  # one epoch in memory
 
     def group(self, epoch: int) -> list[list[Pair]]:
-        """Cut an epoch's pairs into batches of like length, in a seeded order."""
+        """Cut an epoch's pairs into batches of similar length, in a seeded order."""
         order = epoch_order(len(self.pairs), self.seed, epoch)
         shuffled = (self.pairs[i] for i in order)
         by_length = sorted(shuffled, key=lambda pair: len(pair[0]))
@@ -263,7 +263,7 @@ def train_step(
     rate: float,
     epsilon: float = 0.1,
 ) -> Tensor:
-    """Move the weights once, by all target tokens; return the smoothed loss before."""
+    """Take a step on all target tokens; return the smoothed loss before it."""
     optimizer.param_groups[0]["lr"] = rate
     source, target = (part.to(model.wte.weight.device) for part in batch)
     logits = model(source, target[:, :-1])  # (B, T - 1, V)
@@ -293,7 +293,7 @@ def train_translator(
 ) -> None:
     """Train by the recipe of 2017, in place; end on the mean of five late states.
 
-    These lie a twentieth of the steps apart. `on_step` gets the number of steps made
+    These are a twentieth of the steps apart. `on_step` gets the number of steps taken
     and the loss before the last of them.
     """
     optimizer, states, gap = new_optimizer(model), [], max(1, n_steps // 20)
@@ -339,7 +339,7 @@ def beam_search(
 
     A hypothesis that ends leaves the beam and is kept (Sutskever et al. 2014, section
     3.2). Its score is log p over `length_penalty`; `end` counts as a token. What has
-    not ended after n_new tokens is no translation, and stands behind all that has.
+    not ended after n_new tokens is no translation, and ranks behind all that has.
     """
     memory, visible = model.encode(source)
     live = source.new_full((1, 1), model.config.end)  # (n, T): hypotheses that go on

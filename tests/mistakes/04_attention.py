@@ -63,7 +63,7 @@ def causal_mask__hides_the_present(n_dst, n_src, device=None):
 
 
 def causal_mask__shows_the_next_token(n_dst, n_src, device=None):
-    """The mask shows the next token, the one that is to be predicted: it is a column too wide."""
+    """The mask shows the next token, the one to be predicted: it is one column too wide."""
     return arange(n_dst)[:, None] + 1 >= arange(n_src) - n_src + n_dst
 
 
@@ -80,12 +80,12 @@ def causal_mask__transposed(n_dst, n_src, device=None):
 
 
 def causal_mask__says_what_is_hidden(n_dst, n_src, device=None):
-    """True is to mean visible here; this mask says what is hidden."""
+    """True means visible here; this mask is True where a key is hidden."""
     return ~causal_mask(n_dst, n_src)
 
 
 def causal_mask__numbers(n_dst, n_src, device=None):
-    """The mask is right and of the wrong type: ones and zeros are numbers, asked is bool."""
+    """The mask is right but of the wrong type: ones and zeros are numbers, and bool is wanted."""
     return causal_mask(n_dst, n_src).float()
 
 
@@ -178,27 +178,27 @@ def attend__is_causal_with_a_past(q, k, v, visible=None):
 
 
 def split_heads__by_view_alone(x, n_head):
-    """view alone cuts through time: a head gets whole tokens in place of a slice of each. View as
+    """view alone cuts through time: a head gets whole tokens instead of a slice of each. View as
     (B, T, n_head, D), then exchange T and n_head."""
     B, T, C = x.shape
     return x.reshape(B, n_head, T, C // n_head)
 
 
 def split_heads__interleaved(x, n_head):
-    """Head h gets every n_head-th channel. It is to get the h-th slice of neighbors: view as
+    """Head h gets every n_head-th channel. It needs the h-th slice of neighboring channels: view as
     (n_head, D), not (D, n_head)."""
     B, T, C = x.shape
     return x.view(B, T, C // n_head, n_head).permute(0, 3, 1, 2)
 
 
 def split_heads__no_transpose(x, n_head):
-    """The heads stand behind the time: exchange dimensions 1 and 2."""
+    """The heads come after the positions: exchange dimensions 1 and 2."""
     B, T, C = x.shape
     return x.view(B, T, n_head, C // n_head)
 
 
 def merge_heads__by_view_alone(x):
-    """The heads are not put side by side for each token: exchange heads and time first, then
+    """The heads of a token are not concatenated: exchange heads and positions first, then
     reshape."""
     B, H, T, D = x.shape
     return x.reshape(B, T, H * D)

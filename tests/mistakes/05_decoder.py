@@ -158,12 +158,12 @@ class Block__one_norm_for_both(Block):
 
 
 def positions__from_0(start, end, n_ctx, device):
-    """Places are numbered from 0 whatever has come before: begin at `start`."""
+    """Positions are numbered from 0 whatever has come before: begin at `start`."""
     return torch.arange(end - start, device=device)
 
 
 def positions__one_too_many(start, end, n_ctx, device):
-    """There is one place too many: `end` is not among them, as in range."""
+    """There is one position too many: `end` is not among them, as in range."""
     return torch.arange(start, end + 1, device=device)
 
 
@@ -272,7 +272,7 @@ def multiply(model, names, factor):
 
 
 def scale_residual_init__counts_blocks(model):
-    """N counts two residual layers a block, the attention's and the MLP's."""
+    """N counts two residual layers per block, the attention's and the MLP's."""
     multiply(model, "c_proj.weight", model.config.n_layer**-0.5)
 
 

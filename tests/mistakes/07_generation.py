@@ -49,7 +49,8 @@ def first_of(function, n, *arguments, **options):
 
 EXAMPLES = {
     "keep_top_k": ["f(ROW, 2)", "f(torch.tensor([[1.0, 1.0, 0.0]]), 1)", "f(ROW, 9)"],
-    "keep_top_p": ["f(ROW, 0.7)", "f(ROW, 0.5)", "f(ROW, 1.0)"],
+    "keep_top_p": ["f(ROW, 0.7)", "f(ROW, 0.5)", "f(ROW, 1.0)", "f(ROW, 0.7, False)",
+                   "f(ROW, 0.5, False)"],
     "reshape_logits": ["f(ROW, Sampling(temperature=2.0)).softmax(-1)",
                        "f(ROW, Sampling(temperature=0.5)).softmax(-1)",
                        "f(ROW, Sampling(top_k=2)).softmax(-1)",
@@ -96,28 +97,33 @@ def nucleus(logits, p, kept):
     return logits.masked_fill(~keep.scatter(-1, order, keep), float("-inf"))
 
 
-def keep_top_p__without_the_token_that_crosses(logits, p):
-    """The token that crosses p is lost. It belongs to the nucleus, the smallest set with p or
-    more."""
-    return nucleus(logits, p, lambda mass, each, p: (mass <= p) | (mass == each))
+def keep_top_p__without_the_token_that_crosses(logits, p, keep_crossing=True):
+    """The token that crosses p is lost. It belongs to the nucleus, the smallest set with p or more,
+    unless keep_crossing is False."""
+    return keep_top_p(logits, p, False) if p < 1 else logits
 
 
-def keep_top_p__threshold(logits, p):
+def keep_top_p__threshold(logits, p, keep_crossing=True):
     """Tokens likelier than p alone are kept. Add up probabilities from the likeliest on."""
     return nucleus(logits, p, lambda mass, each, p: each >= p)
 
 
-def keep_top_p__unsorted(logits, p):
+def keep_top_p__ignores_keep_crossing(logits, p, keep_crossing=True):
+    """keep_crossing is ignored: False drops the token that crosses p, save the first."""
+    return keep_top_p(logits, p)
+
+
+def keep_top_p__unsorted(logits, p, keep_crossing=True):
     """Probabilities are added up in the order of ids: sort them first."""
     probabilities = logits.softmax(-1)
     return logits.masked_fill(probabilities.cumsum(-1) - probabilities >= p, float("-inf"))
 
 
-def knobs(logits, temperature, *, k=None, p=None, late=False):
+def knobs(logits, temperature, *, k=None, p=None, keep_crossing=True, late=False):
     if not late:
         logits = logits / temperature
     logits = keep_top_k(logits, k) if k else logits
-    logits = keep_top_p(logits, p) if p else logits
+    logits = keep_top_p(logits, p, keep_crossing) if p else logits
     return logits / temperature if late else logits
 
 
