@@ -481,6 +481,7 @@ BAD = {
         configured(activation_function="gelu"),
         r"sets activation_function to 'gelu', and our model computes 'gelu_new'",
     ),
+    "another epsilon": (configured(layer_norm_epsilon=1e-6), "sets layer_norm_epsilon to 1e-06"),
     "another width inside": (configured(n_inner=64), "sets n_inner to 64"),
     "no heads in its config": (configured(n_head="gone"), r"is not a GPT-2's \('n_head'"),
     "heads that do not divide": (configured(n_head=5), "which no model can have"),
