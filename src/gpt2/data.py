@@ -433,5 +433,5 @@ class DocumentRows:
         epoch, index = divmod(step, self.n_batches)
         groups = self.groups(epoch)
         if len(groups) != self.n_batches:
-            raise ValueError(f"pool({epoch}) is not as large as pool(0): make it equal.")
+            raise ValueError(f"pool({epoch}) is not as large as pool(0): it must be.")
         return pad_rows(groups[index], self.end_of_text, self.n_ctx)
