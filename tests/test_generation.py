@@ -210,6 +210,13 @@ def test_draws_have_the_asked_frequencies() -> None:
     check_draws(choose)
 
 
+def test_draws_come_only_from_what_the_cuts_leave() -> None:
+    rows = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(2000, 4)
+    for cut in ({"top_k": 2}, {"top_p": 0.6}, {"top_p": 0.8, "keep_crossing": False}):
+        drawn = choose(rows, Sampling(**cut), torch.Generator().manual_seed(0))
+        assert set(drawn.tolist()) == {0, 1}
+
+
 def multiply_by_temperature(logits: Tensor, sampling: Sampling) -> Tensor:
     return logits * sampling.temperature
 

@@ -17,6 +17,7 @@ from gpt2.language_model import (
     cross_entropy,
     encode_words,
     entropy,
+    histories,
     log_probability,
     perplexity,
     sample_token,
@@ -204,6 +205,22 @@ def check_boundaries(kind: type[NGram]) -> None:
 
 def test_contexts_stop_at_the_document() -> None:
     check_boundaries(NGram)
+
+
+def test_a_word_keeps_the_space_in_front_of_it() -> None:
+    assert split_words("A cat, 2 dogs!") == [b"A", b" cat", b",", b" 2", b" dogs", b"!"]
+    assert split_words("a  b\n") == [b"a", b" ", b" b", b"\n"]
+
+
+def test_a_vocabulary_is_end_the_bytes_and_the_words_in_order_of_first_use() -> None:
+    words = [b"dog", b" cat", b"ant", b" dog"]
+    expected = [END, *(bytes([value]) for value in range(256)), *words]
+    assert word_vocabulary(["dog cat", "ant dog"]) == expected
+
+
+def test_histories_have_from_none_to_order_minus_1_tokens() -> None:
+    expected = [((), b"a"), ((END,), b"a"), ((), b"b"), ((b"a",), b"b"), ((), END), ((b"b",), END)]
+    assert sorted(histories([b"a", b"b"], 2)) == sorted(expected)
 
 
 @settings(deadline=None)

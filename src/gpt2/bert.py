@@ -150,10 +150,10 @@ def mask_tokens(
     text = idx < min(special)
     draw = torch.rand(idx.shape, generator=generator).masked_fill(~text, 1.0)
     chosen = text & ((draw < rate) | (draw == draw.min()))  # none: no loss, 0 / 0
-    fate = torch.rand(idx.shape, generator=generator)
+    action = torch.rand(idx.shape, generator=generator)
     other = torch.randint(min(special), idx.shape, generator=generator)
-    x = torch.where(chosen & (fate < 0.8), special.mask, idx)
-    x = torch.where(chosen & (fate >= 0.9), other, x)
+    x = torch.where(chosen & (action < 0.8), special.mask, idx)
+    x = torch.where(chosen & (action >= 0.9), other, x)
     return x, torch.where(chosen, idx, IGNORE)
 
 
@@ -178,7 +178,7 @@ class MaskedRows:
 class MaskedGPT(GPT):
     """GPT with BERT's attention mask, otherwise unchanged: (B, T) -> (B, T, n_vocab).
 
-    The logits at a position are for the token at that position. There is no cache of
+    The logits at a position predict the token at that position. There is no cache of
     the past: each new token changes every key.
     """
 

@@ -17,14 +17,14 @@ from torch import Tensor
 from gpt2.tokenizer import END_OF_TEXT, atomic_file
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
-IGNORE = -100  # a target that no loss counts; PyTorch's own default
+IGNORE = -100  # a target that the loss ignores: PyTorch's default
 _MARK = re.compile(r"<\|(?:end|start)oftext\|>[\r\n]*")
 
 
 def _find_files(path: Path) -> list[Path]:
     """List the file, or all files below a folder but the hidden ones, in order.
 
-    Links are followed; folders that `train` and `tokenize` made are left out. Raises
+    Links are followed; folders made by `train` and `tokenize` are left out. Raises
     FileNotFoundError if there is no such path, ValueError if the folder holds no file,
     or something that is not one, OSError if it cannot be read.
     """
@@ -47,7 +47,7 @@ def _find_files(path: Path) -> list[Path]:
 
 
 def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield what is below a folder, each folder once: a link may lead back up."""
+    """Yield the files below a folder, each folder once: a link may lead back up."""
     seen.add(folder.resolve())
     for path in folder.iterdir():
         if path.name.startswith("."):
@@ -59,7 +59,7 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def _is_made_by_gpt2(folder: Path) -> bool:
-    """Say whether a folder is a run or holds tokens: no text to learn from."""
+    """Tell whether a folder is a run or holds tokens: no text to learn from."""
     has = [(folder / name).exists() for name in ("vocab.bpe", "run.json", "train.npy")]
     return has[0] and any(has[1:])
 
@@ -67,26 +67,32 @@ def _is_made_by_gpt2(folder: Path) -> bool:
 def read_lines(file: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file; one of more than 16,384 characters in parts.
 
-    A byte order mark is skipped. No part ends within a mark such as `<|endoftext|>`.
-    Raises ValueError for the first byte that is not UTF-8, by its place, and for NULs.
+    A byte order mark is skipped. No part ends inside a mark such as `<|endoftext|>`.
+    Raises ValueError for NULs, and for the first byte that is not UTF-8, with its
+    position.
     """
+    fix = "save the file as UTF-8, or remove it if it is not text."
     with file.open("rb") as data:
         lines = TextIOWrapper(data, encoding="utf-8-sig", newline="\n")
         try:
-            while line := lines.readline(2**14):
-                while line[-1] != "\n" and "<" in line[-16:]:  # a mark may begin here
-                    if not (more := lines.readline(16)):
-                        break
-                    line += more
+            while line := _read_part(lines):
                 if "\0" in line:
-                    cure = "save the file as UTF-8, or remove it if it is not text."
-                    raise ValueError(f"{file} has NUL bytes, as UTF-16 has: {cure}")
+                    raise ValueError(f"{file} has NUL bytes, as UTF-16 has: {fix}")
                 yield line
         except UnicodeDecodeError as error:
-            place = data.tell() - len(error.object) + error.start
-            at = f"byte {place} (0x{error.object[error.start]:02x}) of {file}"
-            cure = "save the file as UTF-8, or remove it if it is not text."
-            raise ValueError(f"{at} is not UTF-8: {cure}") from error
+            position = data.tell() - len(error.object) + error.start
+            at = f"byte {position} (0x{error.object[error.start]:02x}) of {file}"
+            raise ValueError(f"{at} is not UTF-8: {fix}") from error
+
+
+def _read_part(lines: TextIOWrapper) -> str:
+    """Read a line, or 16,384 characters of it and the rest of a mark at their end."""
+    line = lines.readline(2**14)
+    while line and line[-1] != "\n" and "<" in line[-16:]:  # a mark may begin here
+        if not (more := lines.readline(16)):
+            break
+        line += more
+    return line
 
 
 def document_chunks(
@@ -94,9 +100,9 @@ def document_chunks(
 ) -> Iterator[Iterator[str]]:
     """Yield each document of a file or folder as chunks, to be read before the next.
 
-    A file is one document, or several with lines `<|endoftext|>` between them; with
-    split_at_marks each `<|endoftext|>` or `<|startoftext|>` is a border, also inside a
-    line. Raises FileNotFoundError if there is no such path, ValueError if it holds no
+    A file is one document, or several separated by lines `<|endoftext|>`; with
+    split_at_marks each `<|endoftext|>` or `<|startoftext|>` is a boundary, also inside
+    a line. Raises FileNotFoundError if there is no such path, ValueError if it holds no
     text, and what `read_lines` raises.
     """
     empty = True
@@ -113,8 +119,8 @@ def document_chunks(
 
 
 def _part_lines(lines: Iterable[str], split_at_marks: bool) -> Iterator[str]:
-    """Yield the lines, or what is between their marks, and "" for each border."""
-    begins = True  # a line begins here, and does not go on from the part before
+    """Yield the lines, or the text between their marks, and "" for each boundary."""
+    begins = True  # a line begins here, and does not continue the part before
     for line in lines:
         if begins and line.strip() == END_OF_TEXT:
             yield ""
@@ -153,7 +159,7 @@ def text_hash(document: str | Iterable[str]) -> int:
 
 
 def is_validation(document: str | Iterable[str], fraction: float = 0.1) -> bool:
-    """Say by its hash whether a document is held out; equal documents stay together."""
+    """Tell by hash whether a document is held out; equal documents stay together."""
     return text_hash(document) < fraction * 2**64
 
 
@@ -171,14 +177,14 @@ def read_split(
 ) -> Iterator[Iterator[str]]:
     """Yield the documents of one part of a corpus, "train" or "validation", as chunks.
 
-    From 100 different documents on, each goes whole to one part by its hash. Of fewer,
-    too few to share out, each gives its last part to validation. Raises what
+    With 100 or more different documents, each is assigned whole to one part by its
+    hash. With fewer, the last tenth (fraction) of each is held out. Raises what
     `document_chunks` raises.
     """
     validation = {"train": False, "validation": True}[part]
     few = _has_few_documents(path, split_at_marks)
     readers = (document_chunks(path, split_at_marks) for _ in range(2))
-    for first_look, document in zip(*readers, strict=True):  # two readers, in step
+    for first_look, document in zip(*readers, strict=True):  # in lockstep
         if few:
             n_train = int(sum(map(len, first_look)) * (1 - fraction))
             yield split_text(document, n_train, validation)
@@ -187,7 +193,7 @@ def read_split(
 
 
 def _has_few_documents(path: str | Path, split_at_marks: bool) -> bool:
-    """Say whether a corpus has fewer than 100 different documents; read no further."""
+    """Tell whether a corpus has fewer than 100 different documents; read no further."""
     seen: set[int] = set()
     for document in document_chunks(path, split_at_marks):
         seen.add(text_hash(document))
@@ -210,7 +216,7 @@ def write_tokens(path: str | Path, ids: Iterable[int], n_vocab: int) -> int:
     """Write a stream of ids to an .npy file in constant memory; return their number.
 
     uint16 if the vocabulary fits, else uint32. Raises ValueError if there are no ids or
-    one is outside the vocabulary; then, as after any failure, `path` is as before.
+    one is outside the vocabulary. After any failure, `path` is unchanged.
     """
     dtype, count, ids = np.dtype("<u2" if n_vocab <= 2**16 else "<u4"), 0, iter(ids)
     header = {"descr": dtype.str, "fortran_order": False, "shape": (0,)}
@@ -243,8 +249,8 @@ def check_ids(ids: np.ndarray, n_vocab: int) -> None:
 def read_tokens(path: str | Path, n_vocab: int) -> np.ndarray:
     """Map the ids of an .npy file, which stays on the disk: (N,), read-only.
 
-    The file is run through once, to check it. Raises FileNotFoundError, or ValueError
-    if it is not a token file or not of this vocabulary.
+    The file is scanned to check its ids. Raises FileNotFoundError, or ValueError if it
+    is not a token file or not of this vocabulary.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -274,7 +280,7 @@ def write_corpus(
 ) -> dict[str, int]:
     """Turn a text file or folder into train.npy and validation.npy; count the tokens.
 
-    encode_stream gets the chunks of one document, so that even a long one is never in
+    encode_stream gets the chunks of one document, so even a long one is never held in
     memory whole. Raises what `document_chunks` and `write_tokens` raise.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -287,9 +293,9 @@ def write_corpus(
 
 
 class Batches(Protocol):
-    """What a trainer asks of its data: step -> (x, y), the same for the same step.
+    """What a trainer needs from its data: step -> (x, y), the same for the same step.
 
-    Steps never end. One epoch is n_batches steps; its last batch may be smaller.
+    Steps never end. An epoch is n_batches steps; its last batch may be smaller.
     """
 
     n_batches: int
@@ -308,7 +314,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 def window(tokens: np.ndarray, n_ctx: int, i: int) -> tuple[np.ndarray, np.ndarray]:
     """Return inputs and targets of the stream's i-th window: (n_ctx,) twice, int64.
 
-    The last window reaches back to be full; the targets that it repeats are IGNORE.
+    The last window reaches back to be full; the targets it repeats become IGNORE.
     """
     start = min(i * n_ctx, len(tokens) - n_ctx - 1)
     ids = tokens[start : start + n_ctx + 1].astype(np.int64)  # (n_ctx + 1,)
@@ -318,7 +324,7 @@ def window(tokens: np.ndarray, n_ctx: int, i: int) -> tuple[np.ndarray, np.ndarr
 
 
 class PackedWindows:
-    """Batches of windows of one stream, each window once an epoch: (B, n_ctx) twice.
+    """Batches of windows of one stream, each once per epoch: (B, n_ctx) twice.
 
     Raises ValueError if the stream is shorter than one window and its shifted target.
     """
@@ -337,9 +343,9 @@ class PackedWindows:
         self.n_batches = math.ceil(self.n_windows / batch_size)
 
     def batch(self, step: int) -> Batch:
-        epoch, place = divmod(step, self.n_batches)
+        epoch, index = divmod(step, self.n_batches)
         order = epoch_order(self.n_windows, self.seed, epoch)
-        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
         windows = [window(self.tokens, self.n_ctx, int(i)) for i in chosen]
         xs, ys = zip(*windows, strict=True)
         return torch.from_numpy(np.stack(xs)), torch.from_numpy(np.stack(ys))
@@ -348,9 +354,9 @@ class PackedWindows:
 class RandomWindows:
     """Batches of windows that begin anywhere in one stream: (B, n_ctx) twice.
 
-    Drawn by (seed, step) alone. n_batches is an epoch in size, but some targets come up
-    twice in it and others never.
-    Raises what `PackedWindows` raises.
+    Drawn by (seed, step) alone. n_batches is the number that would cover the stream
+    once, but some targets come up several times in it and others never. Raises what
+    `PackedWindows` raises.
     """
 
     def __init__(
@@ -363,16 +369,16 @@ class RandomWindows:
     def batch(self, step: int) -> Batch:
         draw = np.random.default_rng((self.seed, step))
         starts = draw.integers(len(self.tokens) - self.n_ctx, size=self.batch_size)
-        places = starts[:, None] + np.arange(self.n_ctx + 1)  # (B, n_ctx + 1)
-        ids = torch.from_numpy(self.tokens[places].astype(np.int64))
+        positions = starts[:, None] + np.arange(self.n_ctx + 1)  # (B, n_ctx + 1)
+        ids = torch.from_numpy(self.tokens[positions].astype(np.int64))
         return ids[:, :-1], ids[:, 1:]
 
 
 def pad_rows(documents: Sequence[Sequence[int]], end_of_text: int, n_ctx: int) -> Batch:
-    """Lay each document out from position 0, end_of_text around it: (rows, T <= n_ctx).
+    """Give each document a row, end_of_text around it: (rows, T) twice, T <= n_ctx.
 
-    A document longer than n_ctx goes on in a row of its own. The rest of a row is
-    padding, with the target IGNORE.
+    A document longer than n_ctx continues in another row. The rest of a row is
+    padding: input end_of_text, target IGNORE.
     """
     rows = []
     for document in documents:
@@ -389,7 +395,7 @@ def pad_rows(documents: Sequence[Sequence[int]], end_of_text: int, n_ctx: int) -
 def group_by_length(
     documents: Sequence[Sequence[int]], batch_size: int, seed: int, epoch: int
 ) -> list[list[Sequence[int]]]:
-    """Put documents of similar length into batches, the batches into a seeded order."""
+    """Batch documents of similar length, then shuffle the batches by (seed, epoch)."""
     shuffled = [documents[i] for i in epoch_order(len(documents), seed, epoch)]
     by_length = sorted(shuffled, key=len)  # a stable sort: equal lengths stay shuffled
     groups = [
@@ -399,10 +405,10 @@ def group_by_length(
 
 
 class DocumentRows:
-    """Batches of whole documents, each from position 0 on: (rows, T) twice, T <= n_ctx.
+    """Batches of whole documents, each from position 0: (rows, T) twice, T <= n_ctx.
 
-    `pool(k)` gives the ids of the documents of epoch k, without end_of_text and always
-    equally many (else ValueError): a fixed corpus, or fresh documents without end.
+    `pool(k)` returns the documents of epoch k as ids, without end_of_text and equally
+    many for every k (else ValueError): a fixed corpus, or fresh documents each time.
     """
 
     def __init__(
@@ -413,20 +419,19 @@ class DocumentRows:
         batch_size: int,
         seed: int = 0,
     ) -> None:
-        self.end_of_text, self.n_ctx = end_of_text, n_ctx
-        one_pool_in_memory = lru_cache(maxsize=1)  # steps ask for the pools in turn
-        self.groups = one_pool_in_memory(
-            lambda epoch: group_by_length(pool(epoch), batch_size, seed, epoch)
-        )
+        self.pool, self.end_of_text, self.n_ctx = pool, end_of_text, n_ctx
+        self.batch_size, self.seed = batch_size, seed
+        self.groups = lru_cache(maxsize=1)(self.group)  # one epoch in memory
         self.n_batches = len(self.groups(0))
         if not self.n_batches:
             raise ValueError("pool(0) holds no documents to make batches of.")
 
+    def group(self, epoch: int) -> list[list[Sequence[int]]]:
+        return group_by_length(self.pool(epoch), self.batch_size, self.seed, epoch)
+
     def batch(self, step: int) -> Batch:
-        epoch, place = divmod(step, self.n_batches)
+        epoch, index = divmod(step, self.n_batches)
         groups = self.groups(epoch)
         if len(groups) != self.n_batches:
-            raise ValueError(
-                f"pool({epoch}) is not as large as pool(0): make all pools equal."
-            )
-        return pad_rows(groups[place], self.end_of_text, self.n_ctx)
+            raise ValueError(f"pool({epoch}) is not as large as pool(0): it must be.")
+        return pad_rows(groups[index], self.end_of_text, self.n_ctx)

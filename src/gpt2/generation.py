@@ -1,4 +1,4 @@
-"""Writing text: choose the next token again and again, keep the past. Chapter 7."""
+"""Writing text: choose the next token, again and again, with a cache. Chapter 7."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,8 @@ from gpt2.tokenizer import Tokenizer
 class Sampling:
     """How the next token is drawn: by temperature, then top-k, then top-p.
 
-    Temperature 0 is greedy. keep_crossing=False takes the released top-p, without the
-    token that crosses p. Raises ValueError for a setting out of range. Source:
-    `sample_sequence` in src/sample.py.
+    Temperature 0 is greedy; keep_crossing=False takes the released top-p. Raises
+    ValueError for a setting out of range. Source: `sample_sequence` in src/sample.py.
     """
 
     temperature: float = 1.0
@@ -29,7 +28,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(
-                f"temperature = {self.temperature}: take 0 (greedy) or a number above."
+                f"temperature = {self.temperature}: use 0 (greedy) or more."
             )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(
@@ -47,32 +46,33 @@ GREEDY = Sampling(temperature=0)
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Set all but the k largest logits to -inf: (..., V) -> (..., V).
 
-    Tokens that tie with the k-th stay too. Source: `top_k_logits` in src/sample.py.
+    Tokens that tie with the k-th are kept too. Source: `top_k_logits` in src/sample.py.
     """
     smallest = logits.topk(min(k, logits.size(-1))).values[..., -1:]  # (..., 1)
     return logits.masked_fill(logits < smallest, float("-inf"))
 
 
 def keep_top_p(logits: Tensor, p: float, keep_crossing: bool = True) -> Tensor:
-    """Keep the likeliest tokens up to probability p, set others to -inf: (..., V).
+    """Keep the smallest set with probability p or more, set others to -inf: (..., V).
 
-    The usual nucleus is the smallest set with p or more (Holtzman et al. 2020, section
-    3.1): all at p = 1. Which of two equal tokens at its edge stays depends on the sort.
-    The released `top_p_logits` drops the token that crosses p, unless it is the first,
-    and cuts by value, so equal tokens share their fate.
+    All at p = 1. Which of two tied tokens at its edge is kept depends on the sort
+    (Holtzman et al. 2020, section 3.1). keep_crossing=False cuts as the released
+    `top_p_logits` in src/sample.py: it drops the token that crosses p, unless that is
+    the first, and keeps or drops tied tokens together.
     """
-    if not keep_crossing:
-        ranked = logits.sort(dim=-1, descending=True).values  # (..., V)
-        mass = ranked.softmax(dim=-1).cumsum(dim=-1)  # (..., V), rises to 1
-        n_kept = (mass <= p).sum(dim=-1, keepdim=True).clamp(min=1)  # (..., 1)
-        smallest = ranked.gather(-1, n_kept - 1)  # (..., 1)
-        return logits.masked_fill(logits < smallest, float("-inf"))
-    if p == 1:  # a sum of rounded numbers may miss it
+    if keep_crossing and p == 1:  # a sum of rounded numbers may miss it
         return logits
-    ranked, order = logits.sort(dim=-1)  # (..., V) each, from the least likely
-    dropped = ranked.softmax(dim=-1).cumsum(dim=-1) <= 1 - p  # (..., V)
-    dropped[..., -1] = False  # the likeliest stays
-    return logits.masked_fill(dropped.scatter(-1, order, dropped), float("-inf"))
+    if keep_crossing:
+        ranked, order = logits.sort(dim=-1)  # (..., V) each, from the least likely
+        dropped = ranked.softmax(dim=-1).cumsum(dim=-1) <= 1 - p  # (..., V), by rank
+        dropped[..., -1] = False  # the likeliest is kept
+        by_id = dropped.scatter(-1, order, dropped)  # (..., V), in vocabulary order
+        return logits.masked_fill(by_id, float("-inf"))
+    ranked = logits.sort(dim=-1, descending=True).values  # (..., V)
+    mass = ranked.softmax(dim=-1).cumsum(dim=-1)  # (..., V), rises to 1
+    n_kept = (mass <= p).sum(dim=-1, keepdim=True).clamp(min=1)  # (..., 1)
+    smallest = ranked.gather(-1, n_kept - 1)  # (..., 1)
+    return logits.masked_fill(logits < smallest, float("-inf"))
 
 
 def reshape_logits(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -93,9 +93,9 @@ def reshape_logits(logits: Tensor, sampling: Sampling) -> Tensor:
 def choose(
     logits: Tensor, sampling: Sampling, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Choose one token a row: (B, V) -> (B,) ids.
+    """Choose one token per row: (B, V) -> (B,) ids.
 
-    Drawn on the CPU: one seed means one text on every device.
+    Drawn on the CPU: the random numbers of a seed are the same on every device.
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
@@ -108,7 +108,7 @@ class LayerCache:
     """The keys and values of one layer, in buffers of full length: an `attention.Past`.
 
     Only `length` positions of each (B, H, n_ctx, D) buffer are filled. Queries are not
-    kept: no later token asks for them.
+    stored: no later token needs them.
     """
 
     def __init__(self, batch: int, n_head: int, n_ctx: int, like: Tensor) -> None:
@@ -147,9 +147,9 @@ def next_tokens(
     generator: torch.Generator | None = None,
     use_cache: bool = True,
 ) -> Iterator[int]:
-    """Yield tokens that follow ids, one by one, without end.
+    """Yield the tokens that follow ids, one by one, without end.
 
-    A window that outgrows n_ctx keeps its newer half, read again from position 0.
+    When the window outgrows n_ctx, its newer half is read again from position 0.
     """
     n_ctx, device = model.config.n_ctx, model.wte.weight.device
     window, cache = list(ids), new_cache(model) if use_cache else None
@@ -201,9 +201,8 @@ def stream_text(
 ) -> Iterator[str]:
     """Yield the continuation in pieces of whole characters, up to end-of-text.
 
-    The prompt is the start of a document, so end-of-text comes before it, as in
-    training. The released code does that for an empty prompt only. Raises what
-    `generate` raises.
+    The prompt starts a document, so end-of-text goes before it, as in training. The
+    released code does that for an empty prompt only. Raises what `generate` raises.
     """
     end = tokenizer.end_of_text
     ids = [end, *tokenizer.encode(prompt)]

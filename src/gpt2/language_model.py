@@ -1,4 +1,4 @@
-"""A language model by counting, and the measures of every later model. Chapter 1."""
+"""A language model by counting, and the metrics of every later model. Chapter 1."""
 
 import math
 import random
@@ -26,7 +26,7 @@ def word_vocabulary(texts: Iterable[str]) -> list[bytes]:
 
 
 def encode_words(text: str, vocabulary: Collection[bytes]) -> list[bytes]:
-    """Return a text as tokens: its words; byte by byte those not in the vocabulary."""
+    """Return a text as tokens: known words, and the single bytes of unknown ones."""
     tokens = []
     for word in split_words(text):
         tokens += [word] if word in vocabulary else [bytes([value]) for value in word]
@@ -37,7 +37,7 @@ History = tuple[bytes, ...]  # the tokens before a token, the latest last
 
 
 def histories(document: Sequence[bytes], order: int) -> Iterator[tuple[History, bytes]]:
-    """Pair each token of a document, and its END, with its last 0 to order - 1 tokens.
+    """Pair each token of a document, and its END, with the 0 to order - 1 before it.
 
     END comes before the first token, and nothing before END: no history crosses
     documents.
@@ -59,7 +59,7 @@ class NGram:
         if order < 1:
             raise ValueError(f"order = {order}: an n-gram's order is at least 1.")
         self.order = order
-        self.vocabulary = dict.fromkeys([*vocabulary, END])  # a set that keeps order
+        self.vocabulary = dict.fromkeys([*vocabulary, END])  # an ordered set
         self.counts: defaultdict[History, Counter[bytes]] = defaultdict(Counter)
         self.totals: Counter[History] = Counter()
 
@@ -86,8 +86,8 @@ def check_tokens(tokens: Iterable[bytes], vocabulary: Collection[bytes]) -> None
     """Raise ValueError if a token inside a document is END or not in the vocabulary."""
     for token in tokens:
         if token == END or token not in vocabulary:
-            cure = "encode the text first."
-            raise ValueError(f"token {token!r} cannot be inside a document: {cure}")
+            hint = "encode the text first."
+            raise ValueError(f"token {token!r} cannot be inside a document: {hint}")
 
 
 def log_probability(
@@ -95,7 +95,7 @@ def log_probability(
 ) -> float:
     """Return ln p(tokens | prompt) in nats, by the chain rule.
 
-    The prompt opens a document. For a whole document let the tokens end with END.
+    The prompt begins a document. For a whole document, end the tokens with END.
     Raises ValueError for an unknown token.
     """
     last = len(tokens) - 1 if tokens and tokens[-1] == END else len(tokens)
@@ -109,7 +109,7 @@ def log_probability(
 
 
 def cross_entropy(model: NGram, documents: Iterable[Sequence[bytes]]) -> float:
-    """Return the mean loss in nats a token, the END of each document included.
+    """Return the mean loss in nats per token, the END of each document included.
 
     Raises ValueError if there is no document.
     """
@@ -123,9 +123,9 @@ def cross_entropy(model: NGram, documents: Iterable[Sequence[bytes]]) -> float:
 
 
 def perplexity(nats: float) -> float:
-    """Return exp of a loss in nats a token: as uncertain as so many equal options.
+    """Return exp of a loss in nats per token: a number of equally likely options.
 
-    Infinite where that is beyond a float.
+    Infinite if that is too large for a float.
     """
     try:
         return math.exp(nats)
@@ -134,7 +134,7 @@ def perplexity(nats: float) -> float:
 
 
 def bits_per_byte(nats: float, n_bytes: int) -> float:
-    """Return a whole text's loss, nats in total, as bits for each of its UTF-8 bytes.
+    """Return a whole text's loss, nats in total, as bits per UTF-8 byte.
 
     Raises ValueError if n_bytes is not positive.
     """
@@ -156,10 +156,10 @@ def entropy(distribution: Iterable[float]) -> float:
 
 
 def sample_token(model: NGram, history: Sequence[bytes], rng: random.Random) -> bytes:
-    """Draw a token from p(token | history), by the counts of one of its histories.
+    """Draw a token from p(token | history), from the counts after one history.
 
-    Starts with the longest. A history seen N times before T different tokens gives way
-    to the next shorter one with probability T / (N + T).
+    Starts with the longest. After a history seen N times, followed by T different
+    tokens, moves to the next shorter one with probability T / (N + T).
     """
     for length in range(min(model.order - 1, len(history)), -1, -1):
         recent = tuple(history[len(history) - length :])
@@ -175,7 +175,7 @@ def write_document(
     prompt: Sequence[bytes] = (),
     max_tokens: int = 200,
 ) -> str:
-    """Continue a prompt until END or max_tokens more tokens; return prompt and all.
+    """Continue a prompt until END or max_tokens more tokens; return prompt and text.
 
     Raises ValueError for an unknown token in the prompt.
     """

@@ -40,33 +40,33 @@ PUBLISHED = {
 
 
 def turned(name: str, weight: Tensor) -> Tensor:
-    """Turn a Conv1D's (in, out) into nn.Linear's (out, in), and back; leave all else.
+    """Transpose Conv1D weights; return everything else unchanged.
 
-    Source: `conv1d` in src/model.py, which multiplies by (in, out).
+    (in, out) -> (out, in), and back. Source: `conv1d` in src/model.py.
     """
     is_conv1d = name.endswith(("c_attn.weight", "c_fc.weight", "c_proj.weight"))
     return weight.t() if is_conv1d else weight
 
 
 def published_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """Name each tensor of a published file, with the shape in which it is stored."""
+    """Return the name and the stored shape of each tensor of a published file."""
     with torch.device("meta"), _Undrawn():  # shapes without numbers
         model = GPT(config)
     return {name: tuple(turned(name, p).shape) for name, p in model.named_parameters()}
 
 
 def stored_names(names: Iterable[str]) -> dict[str, str]:
-    """Map our name of each weight to the one in a file.
+    """Map our name of each weight to its name in a file.
 
-    Some files put `transformer.` before it. Mask buffers are no weights, and the head
-    is `wte` again: both are left out. Raises ValueError for a name that comes twice.
+    Some files add the prefix `transformer.`. Mask buffers are not weights, and the head
+    is `wte` again: both are left out. Raises ValueError for a name that appears twice.
     """
     buffer = re.compile(r"h\.\d+\.attn\.(masked_)?bias|lm_head\.weight")
     ours: dict[str, str] = {}
     for name in names:
         short = name.removeprefix("transformer.")
         if short in ours:
-            raise ValueError(f"{short} is there twice, with a prefix and without.")
+            raise ValueError(f"{short} appears twice, with a prefix and without.")
         if not buffer.fullmatch(short):
             ours[short] = name
     return ours
@@ -75,23 +75,22 @@ def stored_names(names: Iterable[str]) -> dict[str, str]:
 def check_shapes(
     found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]
 ) -> None:
-    """Raise ValueError that names a tensor which is missing, extra or misshapen."""
+    """Raise ValueError that names a tensor that is missing, extra or misshapen."""
     for name in expected | found:
-        there = found.get(name, "missing")
-        here = expected.get(name, "not a part of it")
+        there, here = found.get(name, "missing"), expected.get(name, "missing")
         if there != here:
             raise ValueError(
-                f"no GPT-2 of this size: {name} is {there} in the file and {here} in "
-                "the model. Take another file, or the config.json that belongs to it."
+                f"not a GPT-2 of this size: {name} is {there} in the file and {here} "
+                "in the model. Take another file, or the config.json of this one."
             )
 
 
 def load(source: str | Path, dtype: torch.dtype = torch.float32) -> GPT:
     """Read a GPT-2 in the published layout: a name of PUBLISHED, a folder or a file.
 
-    One tensor at a time is copied out of a memory map, so that the model takes little
-    more memory than its own size. On the CPU, for use. Raises FileNotFoundError or
-    ValueError, with a cure, for what is not there, damaged, or no GPT-2.
+    Tensors are copied one at a time out of a memory map, so no second copy of the model
+    is held. It is on the CPU, in evaluation mode. Raises FileNotFoundError or
+    ValueError, with advice, if the file is missing, damaged or not a GPT-2.
     """
     path = _find_weights(source)
     with _opened(path) as file:
@@ -111,7 +110,7 @@ def load(source: str | Path, dtype: torch.dtype = torch.float32) -> GPT:
 
 
 def find_cached(name: str) -> Path | None:
-    """Return where the weights of a published size are on this machine, if they are."""
+    """Return the path of a published size's weights, or None if they are not here."""
     copy = _home() / name / _FILE
     if copy.is_file():
         return copy
@@ -126,10 +125,10 @@ def find_cached(name: str) -> Path | None:
 
 
 def fetch(name: str, folder: str | Path | None = None) -> tuple[Path, str]:
-    """Return the file of a published size, and what of it was checked, in words.
+    """Return the file of a published size, and a description of what was verified.
 
-    Downloaded if it is not here; with a folder (or file), copied from there. Raises
-    FileNotFoundError, ValueError or OSError, with a cure.
+    It is downloaded if it is not here, or copied from a folder (or file). Raises
+    FileNotFoundError, ValueError or OSError, with advice.
     """
     if name not in PUBLISHED:
         raise ValueError(f"{name!r} is not published: take {', '.join(PUBLISHED)}.")
@@ -141,17 +140,17 @@ def fetch(name: str, folder: str | Path | None = None) -> tuple[Path, str]:
 
 
 def published_facts() -> dict[str, Any]:
-    """Read what the real 124M answers to five prompts, and who says so."""
+    """Read outputs of the real 124M for five prompts, with their sources."""
     text = files("gpt2").joinpath("published.json").read_text("utf-8")
     facts: dict[str, Any] = json.loads(text)
     return facts
 
 
 def save(model: GPT, folder: str | Path) -> None:
-    """Write model.safetensors and config.json as published: both, or nothing.
+    """Write model.safetensors and config.json in the published layout: both or neither.
 
     `load` reads the same numbers back, and so does the `transformers` library. Raises
-    OSError that says what to do if they cannot be written.
+    OSError, with advice, if they cannot be written.
     """
     folder, size = Path(folder), model.config
     weights = {
@@ -164,7 +163,7 @@ def save(model: GPT, folder: str | Path) -> None:
         "n_embd": size.n_embd,
         "n_head": size.n_head,
         "n_layer": size.n_layer,
-        "bos_token_id": size.n_vocab - 1,  # end-of-text is the last token of all
+        "bos_token_id": size.n_vocab - 1,  # end-of-text has the last id
         "eos_token_id": size.n_vocab - 1,
     }
     with (
@@ -172,22 +171,22 @@ def save(model: GPT, folder: str | Path) -> None:
         atomic_file(folder / "config.json", "w") as text,
     ):
         save_file(weights, file.name, {"format": "pt"})
-        _sync(file.name)  # before either appears
+        _sync(file.name)  # on the disk before either name appears
         json.dump(config, text, indent=1)
 
 
 def windows(n: int, n_ctx: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Plan how n targets are scored, each once: (start, end, how many of the last).
+    """Plan how n targets are scored, each once: (start, end, n_scored).
 
-    A window reads the ids from start to end and predicts each next one. The first
-    scores all that it predicts, the others the last `stride`, with as much before them
-    as fits. Raises ValueError for a stride that would leave targets out.
+    Target i is id i + 1. A window reads the ids from start to end, predicts the id
+    after each, and scores its last n_scored predictions: all in the first window, at
+    most `stride` in the others. Raises ValueError for a stride that would skip targets.
     """
     if not 1 <= stride <= n_ctx:
         raise ValueError(f"stride = {stride}: take 1 to {n_ctx}, the context.")
     done = 0
     while done < n:
-        end = min(n, done + stride if done else n_ctx)
+        end = min(n, done + (stride if done else n_ctx))
         yield max(0, end - n_ctx), end, end - done
         done = end
 
@@ -202,7 +201,8 @@ def sliding_losses(
 ) -> Tensor:
     """Return -ln p of every id but the first, by sliding windows, in nats: (N - 1,).
 
-    n_ctx shortens the model's context. Raises what `windows` and the model raise.
+    N ids have N - 1 targets. n_ctx shortens the model's context. Raises what `windows`
+    and the model raise.
     """
     n_ctx = n_ctx or model.config.n_ctx
     text, head = torch.tensor(ids).to(model.wte.weight.device), model.wte.weight
@@ -221,7 +221,7 @@ def sliding_losses(
 
 @dataclass(frozen=True)
 class TextScore:
-    """The loss of a whole text, in nats, and what it can be divided by."""
+    """The loss of a whole text, in nats, and the units to divide it by."""
 
     nats: float
     n_tokens: int
@@ -230,7 +230,7 @@ class TextScore:
     n_bytes: int
 
     def perplexity(self, per: str = "token") -> float:
-        """Return exp of the loss a token, word, character or byte."""
+        """Return exp of the loss per token, word, character or byte."""
         n = vars(self)[f"n_{per}s"]
         return perplexity(self.nats / n)
 
@@ -253,10 +253,10 @@ def score_text(
     n_ctx: int | None = None,
     progress: bool = False,
 ) -> TextScore:
-    """Score a text behind an end-of-text; its words, characters and bytes are counted.
+    """Score a text after an end-of-text; count its words, characters and bytes.
 
-    For a text that was undone from a data set's own tokens, `original` is that set's
-    text, whose units count. Raises ValueError for an empty text.
+    If the text was de-tokenized, pass the tokenized text as `original`: its units are
+    counted. Raises ValueError for an empty text.
     """
     ids = tokenizer.encode(text)
     if not ids:
@@ -270,7 +270,7 @@ def score_text(
     return TextScore(total, len(ids), n_words, len(units), n_bytes)
 
 
-# How WikiText was cut into words, the text that people write, and how to cut it again.
+# Find and replace to join WikiText's tokens, find and replace to separate them again.
 WIKITEXT = [
     (r" @([-,.])@ ", r"\1", r"(?<=[\w>])(-|(?<=\d)[,.](?=\d))(?=[\w<])",
      r" @\1@ "),
@@ -286,31 +286,31 @@ WIKITEXT = [
 
 
 def detokenize(text: str) -> str:
-    """Join the words of WikiText into the text that they were cut from."""
-    for words, plain, _, _ in WIKITEXT:
-        text = re.sub(words, plain, text)
+    """Join the tokens of WikiText into the text that people write."""
+    for find, replace, _, _ in WIKITEXT:
+        text = re.sub(find, replace, text)
     return text
 
 
 def retokenize(text: str) -> str:
-    """Cut a text into the words of WikiText again: undo `detokenize`."""
-    for _, _, plain, words in reversed(WIKITEXT):
-        text = re.sub(plain, words, text)
+    """Separate a text into the tokens of WikiText again: invert `detokenize`."""
+    for _, _, find, replace in reversed(WIKITEXT):
+        text = re.sub(find, replace, text)
     return text
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model makes of a given end of a text, token by token."""
+    """Loss and greedy match for each token of a given ending."""
 
     nats: tuple[float, ...]  # -ln p of each token
     first: tuple[bool, ...]  # was it the likeliest?
 
 
 def encode_pair(tokenizer: Tokenizer, start: str, end: str) -> tuple[list[int], int]:
-    """Encode two texts as one; return the ids, and how many of them are the end.
+    """Encode two texts as one; return the ids, and how many of them are the ending.
 
-    A space between them belongs to the end. An empty start is an end-of-text.
+    A space between them belongs to the ending. An empty start is an end-of-text.
     """
     ids = tokenizer.encode(start + end)
     n_start = len(tokenizer.encode(start.rstrip()))
@@ -326,9 +326,9 @@ def score_continuations(
     pairs: Sequence[tuple[str, str]],
     progress: bool = False,
 ) -> list[Continuation]:
-    """Score each end behind its start; what does not fit is cut from the left.
+    """Score each ending after its start; what does not fit is cut from the left.
 
-    Texts of like length run together, padded on the right, where no one looks.
+    Texts of similar length are batched; no scored position attends to the padding.
     """
     head, longest = model.wte.weight, model.config.n_ctx + 1
     rows = [encode_pair(tokenizer, start, end) for start, end in pairs]
@@ -350,15 +350,15 @@ def score_continuations(
 
 
 def split_last_word(text: str) -> tuple[str, str]:
-    """Part a passage before its last space: the word keeps the space."""
+    """Split a passage before its last space; the space goes with the word."""
     start, space, word = text.rstrip().rpartition(" ")
     return start, space + word
 
 
 def last_word_scores(ends: Sequence[Continuation]) -> dict[str, float]:
-    """Score last words by two protocols of LAMBADA, and by the perplexity of a word.
+    """Return two accuracies of LAMBADA, and the perplexity per last word.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are no endings.
     """
     if not ends:
         raise ValueError("no passages: a mean over none is not defined.")
@@ -370,7 +370,7 @@ def last_word_scores(ends: Sequence[Continuation]) -> dict[str, float]:
     }
 
 
-# Function words, which hardly ever end a passage of LAMBADA.
+# Function words, which rarely end a passage of LAMBADA.
 STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -393,13 +393,13 @@ def guess_words(
     """Return likely next words, each with its space, the likeliest first.
 
     Each of the n likeliest first tokens is continued greedily to the end of its word,
-    at most n_pieces tokens; words go by the probability of their tokens.
+    for at most n_pieces tokens; words are ranked by the probability of their tokens.
     """
     ids = tokenizer.encode(start)[-(model.config.n_ctx - n_pieces) :]
     cache, rows = new_cache(model), torch.tensor([ids], device=model.wte.weight.device)
     logits = next_logits(model, rows, cache)  # (1, n_vocab)
     p, new = logits[0].log_softmax(dim=-1).topk(min(n, logits.size(-1)))  # (n,) each
-    for layer in cache:  # one past for all the words
+    for layer in cache:  # the start is computed once, and copied for each word
         layer.k, layer.v = (
             past[:, :, : len(ids) + n_pieces].repeat(len(new), 1, 1, 1)
             for past in (layer.k, layer.v)
@@ -437,17 +437,17 @@ def choose_filled(
     candidates: Sequence[str],
     scoring: str = "full",
 ) -> str:
-    """Fill the gap of a text with the candidate of the highest score.
+    """Return the candidate that scores highest in the gap of a text.
 
     "full": the candidate and what follows (CBT's way); "partial": what follows it;
-    "word": the candidate alone; "mean": as full, a token. Raises ValueError for another
-    scoring, and for a text without a gap, or with nothing that would be scored.
+    "word": the candidate alone; "mean": as full, per token. Raises ValueError for any
+    other scoring, and for a text without a gap or without anything to score.
     """
     before, gap, after = text.partition(GAP)
     if scoring not in ("full", "partial", "word", "mean"):
         raise ValueError(f"scoring {scoring!r}: take full, partial, word or mean.")
     if not gap or (scoring == "partial" and not after.strip()):
-        raise ValueError(f"{text!r:.60} needs a gap {GAP}, and text behind it.")
+        raise ValueError(f"{text!r:.60} needs a gap {GAP}, and text after it.")
     pairs = {
         "partial": [(before + word, after) for word in candidates],
         "word": [(before, word) for word in candidates],
@@ -458,7 +458,7 @@ def choose_filled(
     return candidates[losses.index(min(losses))]
 
 
-# --- Files: where they are, and what may be wrong with them -------------------
+# --- Files: where they are, and what can be wrong with them -------------------
 
 _SHA256 = {  # of the file; of the other sizes the hub states it
     "124M": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
@@ -480,9 +480,9 @@ _PICKLES = ("pytorch_model.bin", "model.pt", "model.pth", "model.ckpt")
 
 
 def _find_weights(source: str | Path) -> Path:
-    """Return the file that a name, a folder or a path means; a name may be fetched.
+    """Return the file that a name, a folder or a path means; fetch a name's if needed.
 
-    Raises FileNotFoundError, or ValueError, with a cure.
+    Raises FileNotFoundError or ValueError, with advice.
     """
     if str(source) in PUBLISHED:
         return fetch(str(source))[0]
@@ -506,7 +506,7 @@ def _find_weights(source: str | Path) -> Path:
 
 
 def _verify(name: str, path: Path) -> str:
-    """Compare a file with the published one; return what was compared, in words.
+    """Compare a file with the published one; return a description of what was compared.
 
     A file that has not changed since is not read again. Raises ValueError if it
     differs.
@@ -522,7 +522,7 @@ def _verify(name: str, path: Path) -> str:
                 for our, n in stored_names(file.keys()).items()
             }
         check_shapes(shapes, published_shapes(SIZES[name]))
-        return "shapes right; sha256 not checked, for nobody states it here"
+        return "shapes right; sha256 not checked: none is known for this file"
     mark = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, expected]
     if not (stamp.is_file() and json.loads(stamp.read_text("utf-8")) == mark):
         with open(path, "rb") as file:
@@ -539,7 +539,7 @@ def _verify(name: str, path: Path) -> str:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Draw no weights: on the meta device that takes PyTorch a second to import."""
+    """Skip the random draw: on the meta device it costs PyTorch a second of imports."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -564,9 +564,9 @@ def _copy(name: str, source: Path) -> Path:
 
 
 def _download(name: str) -> Path:
-    """Download a published size into the hub's own cache; a stopped one goes on.
+    """Download a published size into the hub's own cache; resume a stopped download.
 
-    Raises ModuleNotFoundError or OSError with a cure.
+    Raises ModuleNotFoundError or OSError, with advice.
     """
     if not find_spec("huggingface_hub"):
         raise ModuleNotFoundError("to download: `pip install huggingface_hub`.")
@@ -592,7 +592,7 @@ def _download(name: str) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; turn what is wrong with it into a line with a cure."""
+    """Open a safetensors file; raise ValueError, with advice, if that fails."""
     with open(path, "rb") as raw:
         head = raw.read(9)  # of ours, the length of the header, and its first brace
     if head[8:] != b"{" and (head[:1] == b"\x80" or head[:4] == b"PK\3\4"):
@@ -605,15 +605,15 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is damaged, or no safetensors file ({shorten(str(error), 120)}): "
-            "delete it and fetch it again."
+            f"{path} is damaged, or not a safetensors file ({shorten(str(error), 120)}"
+            "): delete it and fetch it again."
         ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def _read_tensor(file: Any, name: str) -> Tensor:
-    """Read one tensor. Raises ValueError for one that is not of floating point."""
+    """Read one tensor. Raises ValueError unless it is of floating point."""
     weight: Tensor = file.get_tensor(name)
     if not weight.is_floating_point():
         raise ValueError(f"{name} is {weight.dtype}: take a file in float32.")
@@ -621,14 +621,14 @@ def _read_tensor(file: Any, name: str) -> Tensor:
 
 
 def _read_config(path: Path, shapes: dict[str, tuple[int, ...]]) -> GPTConfig:
-    """Read config.json beside the weights; without one, know the four sizes by shape.
+    """Read config.json beside the weights; without one, recognize the four sizes.
 
-    What it says is held against the file before a model of that size is built. Raises
-    ValueError for another architecture, or for a size that nobody knows.
+    It is compared with the file before a model of that size is built. Raises ValueError
+    for another architecture, or for an unknown size.
     """
     if not {"wte.weight", "wpe.weight"} <= shapes.keys():
         names = shorten(", ".join(shapes) or "no tensors", 80)
-        raise ValueError(f"this is no GPT-2, for it holds {names}. Take a GPT-2.")
+        raise ValueError(f"this is not a GPT-2: it holds {names}. Take a GPT-2.")
     n_layer = sum(name.endswith("ln_1.weight") for name in shapes)
     beside = path.parent / "config.json"
     if beside.is_file():
@@ -640,8 +640,8 @@ def _read_config(path: Path, shapes: dict[str, tuple[int, ...]]) -> GPTConfig:
         check_shapes({name: shapes[name] for name in said}, said)
         if config.n_layer != n_layer:
             raise ValueError(
-                f"config.json says {config.n_layer} layers, and the file has {n_layer}:"
-                " take the config.json that belongs to it."
+                f"config.json has {config.n_layer} layers, and the file has {n_layer}: "
+                "take the config.json that belongs to it."
             )
         return config
     for config in SIZES.values():
@@ -649,19 +649,19 @@ def _read_config(path: Path, shapes: dict[str, tuple[int, ...]]) -> GPTConfig:
         if n_layer == config.n_layer and shapes["wte.weight"] == expected["wte.weight"]:
             return config
     raise ValueError(
-        "no config.json is beside it, which says how many heads there are; only the "
-        "four published sizes are known without."
+        "there is no config.json beside it, which gives the number of heads; only the "
+        "four published sizes are known without one."
     )
 
 
 def _parse_config(path: Path) -> GPTConfig:
-    """Read a config.json. Raises ValueError for what our model does not compute."""
+    """Read a config.json. Raises ValueError if our model does not compute this."""
     try:
         said = json.loads(path.read_text("utf-8"))
         names = ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer")
         config = GPTConfig(*(int(said[name]) for name in names))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        reason = f"{path.name} is no GPT-2's ({error}): take its own."
+        reason = f"{path.name} is not a GPT-2's ({error}): take the model's own."
         raise ValueError(reason) from error
     if min(vars(config).values()) < 1 or config.n_embd % config.n_head:
         raise ValueError(f"{path.name} has {config}, which no model can have.")
@@ -676,28 +676,28 @@ def _parse_config(path: Path) -> GPTConfig:
 
 
 def _check_head(file: Any, model: GPT) -> None:
-    """Raise ValueError if a file holds a head that is not `wte`: ours is tied."""
+    """Raise ValueError if a file holds a head that differs from `wte`: ours is tied."""
     if "lm_head.weight" in file.keys():  # noqa: SIM118
         head = file.get_tensor("lm_head.weight").to(model.wte.weight.dtype)
         if not torch.equal(head, model.wte.weight):
-            raise ValueError("its head is not its wte: only a tied head is a GPT-2's.")
+            raise ValueError("its head differs from its wte; a GPT-2 ties them.")
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[Any]:
-    """Write a file of weights, whole or not at all; say what to do if it cannot be."""
+    """Write a file of weights completely or not at all; raise OSError with advice."""
     try:
         with atomic_file(path) as file:
             yield file
     except (OSError, SafetensorError) as error:
         raise OSError(
-            f"cannot write {path}: {error.__cause__ or error}. Make room, or see that "
-            "you may write there; nothing was kept."
+            f"cannot write {path}: {error.__cause__ or error}. Make room, or check "
+            "that you may write there; nothing was kept."
         ) from error
 
 
 def _sync(path: str) -> None:
-    """Bring a file to the disk, one that `save_file` has put in an open one's place."""
+    """Flush to the disk a file that `save_file` has written by name."""
     with open(path, "r+b") as file:
         os.fsync(file.fileno())
 
@@ -713,7 +713,7 @@ def _digest(file: Any) -> str:
 def _batches(
     plan: Iterable[tuple[int, int, int]], n_ctx: int
 ) -> Iterator[list[tuple[int, int, int]]]:
-    """Put windows of one form together, about 2,048 positions at a time."""
+    """Batch windows of the same shape, about 2,048 positions at a time."""
     for _, group in groupby(plan, lambda window: (window[1] - window[0], window[2])):
         alike, n = list(group), max(1, 2048 // n_ctx)
         yield from (alike[i : i + n] for i in range(0, len(alike), n))

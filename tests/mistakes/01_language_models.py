@@ -50,12 +50,12 @@ EXAMPLES = {
 
 def split_words__at_white_space(text):
     """This splits at white space and drops it. Joined, the pieces must be the text: keep a space
-    with the word behind it."""
+    with the word after it."""
     return [word.encode() for word in text.split()]
 
 
 def split_words__spaces_by_themselves(text):
-    """A space is a piece of its own; it belongs to the word behind it, as in ` cat`."""
+    """A space is a piece of its own; it belongs to the word after it, as in ` cat`."""
     return [piece.encode() for piece in re.findall(r"\w+|[^\w\s]+|\s", text)]
 
 
@@ -65,18 +65,18 @@ def word_vocabulary__no_bytes(texts):
 
 
 def word_vocabulary__sorted(texts):
-    """Words are sorted; they are to come in the order of first use."""
+    """Words are sorted; they must come in the order of first use."""
     words = sorted({word for text in texts for word in split_words(text)})
     return list(dict.fromkeys([END, *(bytes([value]) for value in range(256)), *words]))
 
 
 def encode_words__unknown_words_dropped(text, vocabulary):
-    """An unknown word is dropped; it is to be spelled byte by byte."""
+    """An unknown word is dropped; it must be spelled byte by byte."""
     return [word for word in split_words(text) if word in vocabulary]
 
 
 def encode_words__all_by_bytes(text, vocabulary):
-    """Every word is spelled; only those that are not in the vocabulary are."""
+    """Every word is spelled; spell only those that are not in the vocabulary."""
     return [bytes([value]) for value in text.encode()]
 
 
@@ -100,8 +100,8 @@ def histories__order_tokens(document, order):
 
 
 class NGram__no_smoothing(NGram):
-    """The longest history that was seen decides alone, so what did not follow it has p = 0. Mix
-    with the shorter histories."""
+    """Only the longest history that was seen counts, so what did not follow it has p = 0. Mix in
+    the shorter histories."""
 
     def probability(self, token, history):
         for length in range(min(self.order - 1, len(history)), -1, -1):
@@ -137,7 +137,7 @@ class NGram__tokens_for_types(NGram):
 
 
 def log_probability__in_bits(model, tokens, prompt=()):
-    """The result is in bits; take math.log, for nats."""
+    """The result is in bits; use math.log to get nats."""
     return summed(model, tokens, prompt) / math.log(2)
 
 
@@ -155,7 +155,7 @@ def log_probability__no_end_before(model, tokens, prompt=()):
 
 
 def log_probability__counts_the_prompt(model, tokens, prompt=()):
-    """The prompt is scored too. It is given: only tokens behind it count."""
+    """The prompt is scored too. It is given: score only the tokens after it."""
     return summed(model, [*prompt, *tokens])
 
 
@@ -171,12 +171,12 @@ def cross_entropy__mean_of_means(model, documents):
 
 
 def cross_entropy__without_end(model, documents):
-    """END is left out: it is predicted too, once a document."""
+    """END is left out: it is predicted too, once per document."""
     return -sum(summed(model, d) for d in documents) / sum(map(len, documents))
 
 
 def cross_entropy__end_not_counted(model, documents):
-    """The END of each document is scored, and is missing in the number of tokens."""
+    """The END of each document is scored, but not included in the number of tokens."""
     return -sum(summed(model, [*d, END]) for d in documents) / sum(map(len, documents))
 
 
@@ -197,7 +197,7 @@ def perplexity__overflows(nats):
 
 
 def bits_per_byte__nats(nats, n_bytes):
-    """The result is in nats a byte: divide by ln 2."""
+    """The result is in nats per byte: divide by ln 2."""
     return nats / n_bytes
 
 
@@ -207,7 +207,7 @@ def bits_per_byte__times_ln_2(nats, n_bytes):
 
 
 def entropy__bits(distribution):
-    """The result is in bits; asked are nats, by math.log."""
+    """The result is in bits; use math.log to get nats."""
     return -sum(p * math.log2(p) for p in distribution if p)
 
 
@@ -222,10 +222,10 @@ def entropy__sign(distribution):
 
 
 def sample_token__likeliest(model, history, rng):
-    """Always the likeliest token comes. Draw by the probabilities."""
+    """This always returns the likeliest token. Draw from the probabilities."""
     return max(model.vocabulary, key=lambda token: model.probability(token, history))
 
 
 def sample_token__uniform(model, history, rng):
-    """Every token is equally likely here: draw by the counts of the history."""
+    """Every token is equally likely here: draw from the counts of the history."""
     return rng.choice(list(model.vocabulary))

@@ -54,7 +54,7 @@ def text_hash__python_s_own(document):
 
 
 def is_validation__the_rest(document, fraction=0.1):
-    """This holds out what should be trained on: the smaller part is validation."""
+    """The parts are exchanged: the smaller one is for validation."""
     return not is_validation(document, fraction)
 
 
@@ -64,7 +64,7 @@ def is_validation__ignores_the_fraction(document, fraction=0.1):
 
 
 def split_text__cuts_each_chunk(chunks, n_train, validation):
-    """Every chunk is cut after n_train characters; count down what earlier chunks have used up."""
+    """Every chunk is cut after n_train characters; subtract the characters of earlier chunks."""
     for chunk in chunks:
         yield chunk[n_train:] if validation else chunk[:n_train]
 
@@ -76,22 +76,22 @@ def split_text__the_other_part(chunks, n_train, validation):
 
 
 def token_stream__none_before(documents, encode, end_of_text):
-    """The end of text is missing before the first document: it opens each, so the first word is
-    predicted from it."""
+    """The end of text is missing before the first document: without it, the first token has no
+    context."""
     for document in documents:
         yield from encode(document)
         yield end_of_text
 
 
 def token_stream__none_at_the_end(documents, encode, end_of_text):
-    """The end of text is missing behind the last document: its end is learned from it."""
+    """The end of text is missing after the last document: it is the target that ends it."""
     for document in documents:
         yield end_of_text
         yield from encode(document)
 
 
 def token_stream__twice_between(documents, encode, end_of_text):
-    """Two ends of text stand between documents; one ends the first and opens the second."""
+    """There are two ends of text between documents; one is enough for both."""
     for document in documents:
         yield from (end_of_text, *encode(document), end_of_text)
 
@@ -107,7 +107,7 @@ def epoch_order__unshuffled(n, seed, epoch):
 
 
 def epoch_order__with_replacement(n, seed, epoch):
-    """Some come twice and others never: take a permutation, not draws."""
+    """Some come several times and others never: take a permutation, not random draws."""
     return np.random.default_rng((seed, epoch)).integers(n, size=n)
 
 
@@ -118,20 +118,20 @@ def window__unshifted(tokens, n_ctx, i):
 
 
 def window__shifted_backwards(tokens, n_ctx, i):
-    """Targets are the tokens before; they are those behind."""
+    """Targets are the tokens before the inputs; take the tokens after them."""
     x, y = window(tokens, n_ctx, i)
     return y, x
 
 
 def window__steps_by_one_more(tokens, n_ctx, i):
-    """Windows begin n_ctx + 1 apart, so a target between two of them is never learned: n_ctx."""
+    """Windows begin n_ctx + 1 apart, so the target between two is never learned: take n_ctx."""
     start = min(i * (n_ctx + 1), len(tokens) - n_ctx - 1)
     ids = tokens[start : start + n_ctx + 1].astype(np.int64)
     return ids[:-1], ids[1:]
 
 
 def window__repeats_are_counted(tokens, n_ctx, i):
-    """The last window reaches back, and the targets that it repeats are counted twice: make them
+    """The last window reaches back, and the targets it repeats are counted twice: set them to
     IGNORE."""
     start = min(i * n_ctx, len(tokens) - n_ctx - 1)
     ids = tokens[start : start + n_ctx + 1].astype(np.int64)
@@ -180,13 +180,13 @@ class RandomWindows__same_each_step(RandomWindows):
 
 
 def pad_rows__padding_is_learned(documents, end_of_text, n_ctx):
-    """Padding has the target end_of_text, and would be learned: IGNORE."""
+    """Padding has the target end_of_text and would be learned: set it to IGNORE."""
     x, y = pad_rows(documents, end_of_text, n_ctx)
     return x, y.masked_fill(y == IGNORE, end_of_text)
 
 
 def pad_rows__cuts_long_documents(documents, end_of_text, n_ctx):
-    """What is behind n_ctx is lost: a long document goes on in a row of its own."""
+    """Tokens beyond n_ctx are lost: a long document continues in another row."""
     return pad_rows([d[: n_ctx - 1] for d in documents], end_of_text, n_ctx)
 
 
