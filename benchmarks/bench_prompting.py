@@ -8,7 +8,6 @@ from course import models
 from gpt2.generation import generate
 from gpt2.prompting import complete
 from gpt2.tokenizer import Tokenizer
-from gpt2.training import load_model
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -27,7 +26,7 @@ def run() -> list[dict]:
     some, rows = prompts[::25], []
     tokenizer = Tokenizer.load(models.FOLDER)
     for size in (next(iter(models.SIZES)), list(models.SIZES)[-1]):
-        model = load_model(models.FOLDER / f"{size}.safetensors")
+        model = models.load_size(size)
 
         def loop(use_cache: bool, model=model) -> None:
             for prompt in some:

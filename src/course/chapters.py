@@ -1,9 +1,17 @@
 """The table of contents: the one list that the map, the tools and the tests read."""
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def commit() -> str:
+    """Name the commit of the checkout, or say that there is none."""
+    call = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(call, capture_output=True, text=True, check=False).stdout.strip()
+    return found or "unknown"
 
 
 @dataclass(frozen=True)

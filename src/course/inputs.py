@@ -15,12 +15,12 @@ from nbformat import NotebookNode
 from course.chapters import ROOT
 
 # The rest of `course` is no part of a lesson.
-FOLLOWED = ("gpt2", "miniweb", "course.models", "course.translators")
-DATA = {  # what they read besides
+FOLLOWED = ("gpt2", "miniweb", "course.models", "course.programs", "course.translators")
+DATA = {  # what they read besides: patterns
     "miniweb.facts": "src/miniweb/countries.tsv",
     "miniweb.cities": "src/miniweb/cities.tsv",
     "miniweb.lexicon": "src/miniweb/lexicon/*.tsv",
-    "course.models": "models/*",
+    "course.models": "models/* models/results/*",
     "course.translators": "models/translators/*",
     "gpt2.pretrained": "src/gpt2/published.json",
     "course.figures": "src/course/figures.mplstyle",
@@ -43,7 +43,8 @@ def files_behind(code: list[str]) -> set[Path]:
     todo = {name for source in code for name in modules_in(source)}
     while todo:
         name = todo.pop()
-        files |= {path for path in ROOT.glob(DATA.get(name, "nothing")) if path.is_file()}
+        for pattern in DATA.get(name, "").split():
+            files |= {path for path in ROOT.glob(pattern) if path.is_file()}
         stem = ROOT / "src" / name.replace(".", "/")
         for path in {stem.with_suffix(".py"), stem / "__init__.py"} - files:
             if path.exists() and name.startswith(FOLLOWED):

@@ -9,7 +9,6 @@ committed weights and what `course rules --save` has found.
 import hashlib
 import json
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import course.rules
-from course.chapters import ROOT
+from course.chapters import ROOT, commit
 from course.notebooks import write_text
 from course.rules import Found
 from gpt2.data import DocumentRows
@@ -355,13 +354,6 @@ def write_result(run: Run) -> dict[str, Any]:
     }
     write_text(FOLDER / "results" / f"{run}.json", json.dumps(result, indent=1) + "\n")
     return result
-
-
-def commit() -> str:
-    """Name the commit of the checkout, or say that there is none."""
-    call = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(call, capture_output=True, text=True, check=False).stdout.strip()
-    return found or "unknown"
 
 
 def read_results() -> list[dict[str, Any]]:

@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 import miniweb
-from course.chapters import ROOT
-from course.models import commit
+from course.chapters import ROOT, commit
 from course.notebooks import write_text
 from gpt2.data import DocumentRows
 from gpt2.decoder import GPT, GPTConfig, count_parameters
