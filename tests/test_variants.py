@@ -22,8 +22,8 @@ def test_a_variant_asks_for_what_the_task_asks_for(task, variant):
     if "seen" in variant:
         assert [item.answer for item in put] != [item.answer for item in plain]
     else:
-        assert [item.answer for item in put] == [item.answer for item in plain]
-        assert all(a.prompt != b.prompt for a, b in zip(plain, put, strict=True))
+        for a, b in zip(plain, put, strict=True):
+            assert f"{b.prompt} {b.answer}".endswith(f" {a.answer}") and a.prompt != b.prompt
     assert [item.level for item in put] == [item.level for item in plain]
     assert variant_items(task, variant, 3, 60, invented_world(1)) != put
 
@@ -41,6 +41,13 @@ def test_a_sentence_that_is_asked_for_is_the_one_that_the_list_ends_on():
     for a, b in zip(plain, variant_items("translation", "asked", 3, 60, WORLD), strict=True):
         english = a.prompt.splitlines()[-1].removesuffix(" =")
         assert b.prompt == f'Q: How do you say "{english}" in Korean?\nA:'
+
+
+def test_a_question_that_is_begun_gives_the_first_word_of_the_answer_and_no_more():
+    plain = variant_items("translation", "asked", 3, 60, WORLD)
+    for a, b in zip(plain, variant_items("translation", "asked, begun", 3, 60, WORLD), strict=True):
+        first, rest = a.answer.split(" ", 1)
+        assert (b.prompt, b.answer) == (f"{a.prompt} {first}", rest)
 
 
 EXAMPLES = [(t, v, int(v[0])) for t in VARIANTS for v in VARIANTS[t] if v.endswith("examples")]

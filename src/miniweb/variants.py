@@ -12,23 +12,37 @@ from miniweb.choices import Draw, Table
 from miniweb.longtail import Grammar, LongTail, ask_city, ask_korean, facts_of, grammar_of, sentence
 from miniweb.tasks import Item, test_items
 
-Put = Callable[[str, Grammar, Draw], str]
+Put = Callable[[Item, Grammar, Draw], Item]
 
 
-def as_it_is(prompt: str, grammar: Grammar, draw: Draw) -> str:
-    """Leave a prompt alone."""
-    return prompt
+def as_it_is(item: Item, grammar: Grammar, draw: Draw) -> Item:
+    """Leave an item alone."""
+    return item
 
 
-def as_question(prompt: str, grammar: Grammar, draw: Draw) -> str:
+def as_question(item: Item, grammar: Grammar, draw: Draw) -> Item:
     """Ask for the Korean of a sentence; pages ask for that of words and phrases only."""
-    english = prompt.splitlines()[-1].removesuffix(" =")
-    return f"{ask_korean(english, '')[0]}\nA:"
+    english = item.prompt.splitlines()[-1].removesuffix(" =")
+    return item._replace(prompt=f"{ask_korean(english, '')[0]}\nA:")
 
 
-def instead(old: str, new: str) -> Put:
-    """Return what puts another word or sign in place of one."""
-    return lambda prompt, grammar, draw: prompt.replace(old, new)
+def as_begun_question(item: Item, grammar: Grammar, draw: Draw) -> Item:
+    """Ask for the Korean of a sentence, and give its first word, whom no such answer names."""
+    first, _, rest = item.answer.partition(" ")
+    asked = as_question(item, grammar, draw)
+    return asked._replace(prompt=f"{asked.prompt} {first}", answer=rest)
+
+
+def instead(*words: tuple[str, str]) -> Put:
+    """Return what puts other words or signs in place of some."""
+
+    def put(item: Item, grammar: Grammar, draw: Draw) -> Item:
+        prompt = item.prompt
+        for old, new in words:
+            prompt = prompt.replace(old, new)
+        return item._replace(prompt=prompt)
+
+    return put
 
 
 def solved(task: str, grammar: Grammar, draw: Draw) -> str:
@@ -44,9 +58,10 @@ def solved(task: str, grammar: Grammar, draw: Draw) -> str:
 def examples(task: str, n: int) -> Put:
     """Return what puts n solved examples before the one that is asked, and no other."""
 
-    def put(prompt: str, grammar: Grammar, draw: Draw) -> str:
-        asked = prompt.splitlines()[-1] if task == "translation" else prompt
-        return "\n".join([*(solved(task, grammar, draw) for _ in range(n)), asked])
+    def put(item: Item, grammar: Grammar, draw: Draw) -> Item:
+        asked = item.prompt.splitlines()[-1] if task == "translation" else item.prompt
+        shown = [solved(task, grammar, draw) for _ in range(n)]
+        return item._replace(prompt="\n".join([*shown, asked]))
 
     return put
 
@@ -56,17 +71,18 @@ VARIANTS: dict[str, dict[str, tuple[bool, Put]]] = {  # are the combinations see
         "seen": (True, as_it_is),
         "seen, asked": (True, as_question),
         "asked": (False, as_question),
-        "with ':'": (False, instead(" =", ":")),
+        "asked, begun": (False, as_begun_question),
+        "with ':'": (False, instead((" =", ":"))),
         **{f"{n} examples": (False, examples("translation", n)) for n in (0, 2, 4)},
     },
     "summary": {
         "seen": (True, as_it_is),
-        "In short:": (False, instead("TL;DR:", "In short:")),
-        "A:": (False, instead("TL;DR:", "A:")),
+        "In short:": (False, instead(("TL;DR:", "In short:"))),
+        "A:": (False, instead(("TL;DR:", "A:"))),
     },
     "question": {
         "seen": (True, as_it_is),
-        "Question:": (False, lambda p, g, d: p.replace("Q:", "Question:").replace("A:", "Answer:")),
+        "Question:": (False, instead(("Q:", "Question:"), ("A:", "Answer:"))),
         **{f"{n} examples": (False, examples("question", n)) for n in (1, 2, 4)},
     },
     "choice": {f"{n} examples": (False, examples("choice", n)) for n in (1, 2, 4)},
@@ -82,7 +98,4 @@ def variant_items(task: str, variant: str, seed: int, n: int, world: LongTail) -
         raise ValueError(f"no variant {variant!r} of {task!r}: choose one of VARIANTS")
     seen, put = VARIANTS[task][variant]
     grammar, draw = grammar_of(world), Draw(Random(seed + 1).random)
-    return [
-        item._replace(prompt=put(item.prompt, grammar, draw))
-        for item in test_items(task, seed, n, world, seen)
-    ]
+    return [put(item, grammar, draw) for item in test_items(task, seed, n, world, seen)]
