@@ -13,7 +13,7 @@ from course.models import Run
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import CHECKPOINT, read_checkpoint
 from miniweb.longtail import documents, invented_world
-from miniweb.tasks import test_items
+from miniweb.tasks import Item, test_items
 from miniweb.variants import VARIANTS
 
 
@@ -111,9 +111,12 @@ def test_an_interval_over_seeds_and_pairs_holds_the_spread_of_both():
     assert (mean, low, high) == (0.5, 0.0, 1.0)  # a 27th of the draws takes one seed three times
 
 
-def test_chance_is_a_guess_among_what_is_offered():
+def test_chance_is_a_guess_among_what_is_offered(monkeypatch):
     assert models.chance("choice") == 0.25 and models.chance("question") == 0
-    assert 1 / 9 < models.chance("reading") < 1 / 4
+    three = Item("", "a", ("a", "b", "c"), "")
+    two, none = three._replace(candidates=("a", "b")), three._replace(candidates=())
+    monkeypatch.setattr(models, "items", lambda task: (two, two, two, three, none, none))
+    assert models.chance("reading") == pytest.approx((1 / 4 + 1 / 6 + 0) / 3)
 
 
 def test_pages_of_a_bare_run_do_no_task_and_are_as_many():
