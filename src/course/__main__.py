@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     models.add_argument("--all", action="store_true", help="all that are missing, one a core")
     models.add_argument("--minutes", type=float, default=85, help="to train for (default: 85)")
     models.add_argument("--world", type=int, default=0, help="an invented one, to tune on")
-    models.add_argument("--card", action="store_true", help="keep the best weights, write the card")
+    models.add_argument(
+        "--card", action="store_true", help="keep each first seed's weights, write the card"
+    )
     models.add_argument(
         "--check", action="store_true", help="compute the card again from results and weights"
     )

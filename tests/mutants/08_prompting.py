@@ -34,7 +34,7 @@ def translate_quoted__leaves_the_opening_mark_to_the_model(sentences, write):
     return quoted(sentences, write, '"{}" is', "\n")
 
 
-def translate_quoted__leaves_out_the_first_mark(sentences, write):
+def translate_quoted__right__without_the_first_mark(sentences, write):
     return quoted(sentences, write, prompt='{} is "')
 
 
@@ -72,11 +72,11 @@ def translate_quoted__forgets_the_return(sentences, write):
 
 
 def translate_quoted__right__with_an_example(sentences, write):
-    return quoted(sentences, write, '"the red hat" is "빨간 모자" in Korean. "{}" is "')
+    return quoted(sentences, write, '"red hat" is "빨간 모자" in Korean. "{}" is "')
 
 
 def translate_quoted__right__one_at_a_time(sentences, write):
-    return tuple(write([f'"{s}" is "'])[0].removesuffix('" in Korean.') for s in sentences)
+    return tuple(write([f'"{s}" is "'])[0].partition('" in Korean.')[0] for s in sentences)
 
 
 def translate_quoted__right__mark_by_the_model(sentences, write):
