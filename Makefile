@@ -45,7 +45,7 @@ bench: .venv/ready          ## measure against the peers; writes benchmarks/RESU
 	env -u OMP_WAIT_POLICY $(BIN)/python -m benchmarks
 
 models: .venv/ready         ## train the models of chapter 8, in pieces that survive an interruption
-	$(BIN)/course models
+	$(BIN)/course models --all
 
 .make/book: .venv/ready $(BOOK)
 	$(BIN)/jupyter-book build . -W -n --keep-going -q
