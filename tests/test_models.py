@@ -133,11 +133,12 @@ def test_the_strongest_rules_are_kept_beside_those_of_other_tasks(small):
         return rules.Found(name, pair, pair, 7, ())
 
     models.keep_rules("cloze", 600, {"at most 9 numbers": rule("a", 0.5), "database": rule("b", 1)})
-    models.keep_rules("choice", 600, {"at most 9 numbers": rule("c", 0), "database": rule("d", 0)})
+    found = {"at most 9 numbers": rule("c", 0.1), "at most 3 numbers": rule("e", 0.2)}
+    models.keep_rules("choice", 600, {**found, "database": rule("d", 0)})
     kept = models.rules()
     assert kept["pages"] == 600 and kept["cloze"]["cheap"]["rule"] == "a"
     assert kept["cloze"]["database"] == {"pair": 1, "item": 1, "numbers": 7, "rule": "b"}
-    assert kept["choice"]["cheap"]["pair"] == 0
+    assert kept["choice"]["cheap"]["rule"] == "e"  # more numbers have made the rule worse
 
 
 test_items.__test__ = False  # no test

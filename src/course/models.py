@@ -438,8 +438,13 @@ def search_rules(task: str, n_pages: int, paired: bool) -> list[tuple[str, Found
 
 
 def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:
-    """Keep the strongest rule, at the largest budget, and the strongest database of a task."""
-    strongest = {"cheap": next(iter(found.values())), "database": found["database"]}
+    """Keep the strongest cheap rule and the strongest database of a task.
+
+    More numbers do not always make a rule better: it may be one of the smallest budget.
+    """
+    cheap = [rule for line, rule in found.items() if line != "database"]
+    best = max(cheap, key=lambda rule: (rule.pair, rule.item, -rule.n_numbers))
+    strongest = {"cheap": best, "database": found["database"]}
     kept = {
         kind: {"pair": round(rule.pair, 4), "item": round(rule.item, 4), "numbers": rule.n_numbers}
         | {"rule": rule.name}
@@ -556,7 +561,7 @@ def file_table() -> str:
     for size in SIZES:
         path, run = FOLDER / f"{size}.safetensors", main_runs(size)[0]
         found = measure(load_size(size), Run(size, run["seed"]))
-        share = np.mean([pairs(digits).mean() for digits in found["right"].values()])
+        share = np.mean([pairs(found["right"][task]).mean() for task in TASKS])
         numbers = [f"{run['n_parameters']:,}", f"{run['tokens'] / 1e6:.1f} M"]
         scores = [f"{found['loss']:.3f}", f"{share:.2f}", f"`{sha256(path)}`"]
         rows.append([f"`{path.name}`", str(run["seed"]), *numbers, *scores])
@@ -578,9 +583,10 @@ def card() -> str:
 
 
 def write_card() -> None:
-    """Keep the weights of each size's first seed, and write the card anew."""
+    """Keep the weights of each size's first seed, where they were trained here; write the card."""
     for size in SIZES:
-        commit_weights(size)
+        if (FOLDER / "runs" / str(Run(size, 0))).exists():
+            commit_weights(size)
     write_text(FOLDER / "README.md", card())
 
 
