@@ -58,8 +58,8 @@ def read_section(section: nodes.Element) -> tuple[str, list[str], list[str], lis
             parent = node.parent
             if not isinstance(parent, nodes.title | nodes.math | nodes.math_block | nodes.raw):
                 prose.append(node.astext())
-            if isinstance(parent, nodes.emphasis):
-                defined.append(node.astext())
+        elif isinstance(node, nodes.emphasis):
+            defined.append(node.astext())
         elif isinstance(node, addnodes.index):
             entries.append(node)
         if isinstance(node, nodes.paragraph | nodes.list_item):

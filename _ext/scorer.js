@@ -40,7 +40,7 @@ var Scorer = {
     if (same(item[1])) score += 50;
     if (plain(item[1]).search(phrase) >= 0) score += 40;
     else if (words.every(word => plain(item[1]).includes(word))) score += 20;
-    if (section.defined.some(same)) score += 60;
+    if (section.defined.some(same)) score += 45;
     if (section.code.some(same)) score += 30;
     if (section.first.some(same)) score += 15;
     const near = Math.max(0, isTerm ? 0 : text.search(phrase));
