@@ -5,7 +5,7 @@ const SYNONYMS = {
   "nucleus sampling": "nucleus", "skip connection": "residual", "residual connection": "residual",
   "layer normalization": "LayerNorm", "layer norm": "LayerNorm", "number of parameters": "four sizes",
   "model sizes": "four sizes", "mixed precision": "bfloat16", bf16: "bfloat16", "tied embeddings": "weight tying",
-  warmup: "warm-up", "learning rate schedule": "learning rate", "lr schedule": "learning rate",
+  warmup: "learning rate up", "warm up": "learning rate up", "learning rate schedule": "learning rate", "lr schedule": "learning rate",
   "multi head attention": "several heads", "multihead attention": "several heads",
   "positional encoding": "sinusoids", "position encoding": "sinusoids", sinusoidal: "sinusoids",
   mlm: "masked language model", "key value cache": "KV cache", "mini batch": "batch",
@@ -40,7 +40,7 @@ var Scorer = {
     if (same(item[1])) score += 50;
     if (plain(item[1]).search(phrase) >= 0) score += 40;
     else if (words.every(word => plain(item[1]).includes(word))) score += 20;
-    if (section.defined.some(same)) score += 45;
+    if (section.defined.some(same)) score += 30;
     if (section.code.some(same)) score += 30;
     if (section.first.some(same)) score += 15;
     const near = Math.max(0, isTerm ? 0 : text.search(phrase));

@@ -63,7 +63,7 @@ QUERIES = {
     "warmup": "06_training#the-learning-rate-up-then-down",
     "learning rate": "06_training#the-learning-rate-up-then-down",
     "AdamW": "06_training#adamw-every-parameter-at-its-own-pace",
-    "weight decay": "06_training#what-decays-and-why",
+    "weight decay": "06_training#adamw-every-parameter-at-its-own-pace",
     "gradient clipping": "06_training#clipping-one-bad-batch-is-not-a-catastrophe",
     "gradient accumulation": "06_training#accumulation-a-large-batch-in-little-memory",
     "bfloat16": "06_training#half-the-bits-bfloat16",
