@@ -146,11 +146,18 @@ def mend_theme(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
     folder = Path(app.outdir)
+    api = folder / "chapters" / "api.html"
+    documented = set(re.findall(r'id="([\w.]+)"', api.read_text("utf-8") if api.exists() else ""))
     for page in folder.rglob("*.html"):
         text = mended = page.read_text(encoding="utf-8")
         for wrong, right in MENDED:
             mended = re.sub(wrong, right, mended, flags=re.DOTALL)
         mended = re.sub(r'<nav id="pst-page-toc-nav".*?</nav>', shorten, mended, flags=re.DOTALL)
+        mended = re.sub(
+            r'<a class="viewcode-back" href="[^"#]*#([^"]+)">.*?</a>',
+            lambda link: link[0] if link[1] in documented else "",
+            mended,
+        )
         if mended != text:
             page.write_text(mended, encoding="utf-8")
     for name in ("*.js.map", "*.css.map", "fontawesome.js*"):

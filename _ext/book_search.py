@@ -23,7 +23,9 @@ REPEATS = {
     "exercises": 0.3,
     "further-reading": 0.3,
 }
+SIGNS = {"le": "≤", "ge": "≥", "times": "×", "cdot": "·", "to": "→", "infty": "∞", "mid": "|"}
 TEX = (
+    *((rf"\\{name}(?![a-z])", sign) for name, sign in SIGNS.items()),
     (r"\\(?:text|mathrm|operatorname|mathcal|hat)\{(\w+)\}", r"\1"),
     (r"\\(?:left|right|Big|tfrac|frac|quad|qquad|[,;!|])", " "),
     (r"[\\{}]", ""),
@@ -56,13 +58,16 @@ def read_section(section: nodes.Element) -> tuple[str, list[str], list[str], lis
                 prose.append(unescape(re.sub(r"<[^>]+>", " ", node.astext())))
         elif isinstance(node, nodes.Text):
             parent = node.parent
-            if not isinstance(parent, nodes.title | nodes.math | nodes.math_block | nodes.raw):
+            link = parent.parent if isinstance(parent.parent, addnodes.pending_xref) else {}
+            if link.get("reftype") == "numref":
+                prose.append("the figure")
+            elif not isinstance(parent, nodes.title | nodes.math | nodes.math_block | nodes.raw):
                 prose.append(node.astext())
         elif isinstance(node, nodes.emphasis):
             defined.append(node.astext())
         elif isinstance(node, addnodes.index):
             entries.append(node)
-        if isinstance(node, nodes.paragraph | nodes.list_item):
+        if isinstance(node, nodes.paragraph | nodes.list_item | nodes.caption):
             prose.append(" ")
     lines = "\n".join(code)
     names = re.findall(r"^(?:def|class) (\w+)", lines, re.MULTILINE)

@@ -60,12 +60,16 @@ def link_terms(app: Sphinx, doctree: nodes.document) -> None:
         return
     terms = read_terms(app)
     found, names, used = pattern(terms), {t.lower(): t for t in terms}, {}
+    links = [link for link in doctree.findall(addnodes.pending_xref) if link["reftype"] == "term"]
+    by_hand = {link["reftarget"].lower() for link in links}
     for text in list(prose(doctree)):
         parts, end = [], 0
         for match in found.finditer(text):
             term = names[match[1].lower()]
             emphasized = isinstance(text.parent, nodes.emphasis)
-            if term in used or (term.replace(" ", "-") in EVERYDAY and not emphasized):
+            if term in used or term.lower() in by_hand:
+                continue
+            if term.replace(" ", "-") in EVERYDAY and not emphasized:
                 continue
             used[term] = f"term-{nodes.make_id(term)}-here"
             link = addnodes.pending_xref(

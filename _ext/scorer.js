@@ -46,7 +46,7 @@ var Scorer = {
     const near = Math.max(0, isTerm ? 0 : text.search(phrase));
     const from = near > 60 ? section.text.indexOf(" ", near - 60) : 0;
     const start = from > 0 ? "… " : "";
-    const shown = isTerm || isObject ? "" : start + section.text.slice(from, from + 170).trim() + " …";
+    const shown = isTerm || isObject ? "" : start + section.text.slice(from, from + 170).replace(/\s\S*$/, "") + " …";
     item[3] = `<p class="context"><b>${markup(section.page)}</b> ${markup(shown)}</p>`;
     return weight * (score + 1) - docnames.indexOf(page) / 1e4;
   },

@@ -145,12 +145,18 @@ def sizes(path):
     return len(data), len(data) if packed else len(gzip.compress(data, 6))
 
 
+def settle(page, address):
+    """Open a page and wait until it is read and quiet; a busy machine can be quiet too early."""
+    page.goto(address, wait_until="load")
+    page.wait_for_load_state("networkidle")
+
+
 def load(page, folder, site, name):
     """Open a page; return the bytes, compressed bytes and requests that it takes untouched."""
     urls = []
     note = lambda request: urls.append(request.url)  # noqa: E731
     page.on("request", note)
-    page.goto(f"{site}/{name}", wait_until="networkidle")
+    settle(page, f"{site}/{name}")
     page.remove_listener("request", note)
     files = [folder / unquote(urlsplit(u).path).lstrip("/") for u in urls if u.startswith(site)]
     both = [sizes(file) for file in files if file.is_file()]
@@ -190,7 +196,7 @@ def first_hits(page, site, queries):
 def audit(page, site, name, theme, width):
     """Return what axe finds on a page, a rule a line."""
     page.set_viewport_size({"width": width, "height": 844})
-    page.goto(f"{site}/{name}", wait_until="networkidle")
+    settle(page, f"{site}/{name}")
     page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
     options = {"resultTypes": ["violations"], "rules": RULES}
     return [
