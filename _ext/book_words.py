@@ -60,7 +60,9 @@ def link_terms(app: Sphinx, doctree: nodes.document) -> None:
         return
     terms = read_terms(app)
     found, names, used = pattern(terms), {t.lower(): t for t in terms}, {}
-    links = [link for link in doctree.findall(addnodes.pending_xref) if link["reftype"] == "term"]
+    links = [
+        link for link in doctree.findall(addnodes.pending_xref) if link.get("reftype") == "term"
+    ]
     by_hand = {link["reftarget"].lower() for link in links}
     for text in list(prose(doctree)):
         parts, end = [], 0
@@ -72,16 +74,13 @@ def link_terms(app: Sphinx, doctree: nodes.document) -> None:
             if term.replace(" ", "-") in EVERYDAY and not emphasized:
                 continue
             used[term] = f"term-{nodes.make_id(term)}-here"
-            link = addnodes.pending_xref(
-                "", refdomain="std", reftype="term", reftarget=term, refexplicit=True, refwarn=True
-            )
+            link = addnodes.pending_xref("", refdomain="std", reftype="term", reftarget=term)
+            link.attributes.update(refdoc=page, refexplicit=True, refwarn=True)
             link += nodes.inline("", match[0], classes=["std-term"], ids=[used[term]])
             parts += [nodes.Text(text[end : match.start()]), link]
             end = match.end()
         if parts:
             text.parent.replace(text, [*parts, nodes.Text(text[end:])])
-    for link in doctree.findall(addnodes.pending_xref):
-        link["refdoc"] = page
     app.env.course_terms = {**getattr(app.env, "course_terms", {}), page: used}
 
 
@@ -110,7 +109,7 @@ def link_back(app: Sphinx, doctree: nodes.document, page: str) -> None:
             for i, (chapter, anchor) in enumerate(sorted(uses)):
                 number = str(int(chapter.partition("/")[2][:2]))
                 uri = f"{app.builder.get_relative_uri(page, chapter)}#{anchor}"
-                back += [nodes.Text(", " if i else ""), nodes.reference("", number, refuri=uri)]
+                back += [nodes.Text(" " if i else ""), nodes.reference("", number, refuri=uri)]
             item.next_node(nodes.definition).append(back)
     index = nodes.paragraph("", "", classes=["letters"])
     for letter, anchor in sorted(letters.items()):
