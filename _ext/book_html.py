@@ -32,19 +32,24 @@ def block_math(writer: nodes.NodeVisitor, node: nodes.math_block) -> None:
 
 def complete_page(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
     """Mend the body of a page, describe it, and leave out what it loads for nothing."""
+    body = context.get("body") or ""
+    unused = UNUSED + ("mystnb",) * ('class="cell' not in body)
+    unused += ("copybutton", "clipboard") * ("<pre>" not in body)
     for kind in ("script_files", "css_files"):
         context[kind] = [
             file
             for file in context.get(kind, [])
-            if not any(name in f"{file} {getattr(file, 'attributes', '')}" for name in UNUSED)
+            if not any(name in f"{file} {getattr(file, 'attributes', '')}" for name in unused)
         ]
     context["metatags"] = re.sub(r'<meta name="viewport"[^>]*>', "", context.get("metatags", ""))
     context["summary"] = summary(doctree)
-    if body := context.get("body"):
+    if body:
         for mend in (tie_answers, say_korean, show_definitions):
             body = mend(body)
-        if app.builder.name == "html":  # what is printed is loaded at once
+        if app.builder.name == "html":
             body = load_late(body)
+        else:  # the whole book in one page, to be printed: loaded at once, with its contents
+            body = list_contents(app) + body
         address = functools.partial(app.builder.get_relative_uri, page)
         drawing = r"<p><img[^>]*/map-(\d\d)\.svg[^>]*></p>"
         context["body"] = re.sub(drawing, lambda map: draw_map(int(map[1]), address), body)
@@ -103,6 +108,18 @@ def show_definitions(body: str) -> str:
     return re.sub(link, r"\1 data-definition=", body)
 
 
+def list_contents(app: Sphinx) -> str:
+    """Return the contents of the printed book, in the order of its pages."""
+    env, rows, pages = app.env, [], list(app.env.toctree_includes[app.config.root_doc])
+    while pages:
+        page = pages.pop(0)
+        pages[:0] = env.toctree_includes.get(page, [])
+        number = ".".join(map(str, env.toc_secnumbers.get(page, {}).get("", ())))
+        title = escape(f"{number} {env.titles[page].astext()}".strip())
+        rows.append(f'<li><a href="#document-{page}">{title}</a></li>')
+    return f'<nav class="contents"><h2>Contents</h2><ul>{"".join(rows)}</ul></nav>'
+
+
 def load_late(body: str) -> str:
     """Load an image when a reader comes near it."""
     return body.replace("<img ", '<img loading="lazy" ')
@@ -129,7 +146,10 @@ MENDED = (
         r'<div id="pst-primary-sidebar" class',
         '<div id="pst-primary-sidebar" role="complementary" aria-label="Chapters" class',
     ),
-    (r' aria-label="Toggle hidden content"', ""),  # hid the name that the line has
+    (r'styles/theme\.css[^"]*"', 'basic.css"'),  # theme.css only imports it
+    # two labels that hide the name that one sees
+    (r' aria-label="Toggle hidden content"', ""),
+    (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
     # Font Awesome as a script, 1.5 MB, beside Font Awesome as a font
     (r'<script defer src="[^"]*fontawesome\.js[^>]*></script>', ""),
     (r"<!-- So that users can add custom icons -->", ""),

@@ -78,7 +78,7 @@ QUERIES = {
     "weight tying": "05_decoder#the-head-is-the-embedding",
     "dropout": "05_decoder#what-this-model-leaves-out-dropout",
     "number of parameters": "05_decoder#four-sizes-to-the-last-digit",
-    "pre-norm": "05_decoder#misconception-pre-norm-or-post-norm-is-a-matter-of-taste",
+    "pre-norm": "05_decoder#one-scale-for-every-layer",
     "multi-head attention": "04_attention#several-heads",
     "sqrt": "04_attention#why-the-scores-are-divided",
     "leak test": "04_attention#the-leak-test",
