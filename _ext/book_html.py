@@ -46,10 +46,8 @@ def complete_page(app: Sphinx, page: str, template: str, context: dict, doctree)
     if body:
         for mend in (tie_answers, say_korean, show_definitions):
             body = mend(body)
-        if app.builder.name == "html":
-            body = load_late(body)
-        else:  # the whole book in one page, to be printed: loaded at once, with its contents
-            body = list_contents(app) + body
+        printed = app.builder.name == "singlehtml"  # loaded at once, with contents of its own
+        body = list_contents(app) + body if printed else load_late(body)
         address = functools.partial(app.builder.get_relative_uri, page)
         drawing = r"<p><img[^>]*/map-(\d\d)\.svg[^>]*></p>"
         context["body"] = re.sub(drawing, lambda map: draw_map(int(map[1]), address), body)

@@ -437,6 +437,15 @@ def test_right_answers_are_counted_and_kept(page, site):
 
 
 @pytest.mark.soak
+def test_the_whole_book_prints_into_one_file():
+    run = subprocess.run(["make", "pdf"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    printed = (ROOT / "_build" / "book.pdf").read_bytes()
+    assert printed.startswith(b"%PDF") and b"/Outlines" in printed
+    assert 300 < len(re.findall(rb"/Type\s*/Page\b", printed)) < 1000
+
+
+@pytest.mark.soak
 def test_the_edition_for_instructors_has_the_solutions():
     """Build it as an instructor does; every exercise has its solution beside it."""
     run = subprocess.run(["make", "book", "SOLUTIONS=1"], cwd=ROOT, capture_output=True, text=True)
