@@ -25,7 +25,8 @@ QUIET = ("check-yourself", "exercises", "further-reading", "summary", "what-you-
 
 def read_terms(app: Sphinx) -> dict[str, str]:
     """Return each term of the glossary with its definition as plain text."""
-    text = (Path(app.srcdir) / f"{GLOSSARY}.md").read_text(encoding="utf-8")
+    file = Path(app.srcdir) / f"{GLOSSARY}.md"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     entries = re.findall(r"^(\S.*)\n  (\S.*)$", text, re.MULTILINE)
     cleaned = {term: re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", words) for term, words in entries}
     return {term: re.sub(r"[`*$\\]", "", words) for term, words in cleaned.items()}
@@ -56,7 +57,7 @@ def prose(doctree: nodes.document) -> Iterator[nodes.Text]:
 def link_terms(app: Sphinx, doctree: nodes.document) -> None:
     """Link each term to the glossary where a chapter first uses it."""
     page = app.env.docname
-    if not re.match(r"chapters/\d", page):
+    if not re.match(r"chapters/\d", page) or not read_terms(app):
         return
     terms = read_terms(app)
     found, names, used = pattern(terms), {t.lower(): t for t in terms}, {}
