@@ -158,7 +158,8 @@ def load(page, folder, site, name):
     page.on("request", note)
     settle(page, f"{site}/{name}")
     page.remove_listener("request", note)
-    files = [folder / unquote(urlsplit(u).path).lstrip("/") for u in urls if u.startswith(site)]
+    paths = dict.fromkeys(urlsplit(u).path for u in urls if u.startswith(site))  # once
+    files = [folder / unquote(path).lstrip("/") for path in paths]
     both = [sizes(file) for file in files if file.is_file()]
     return sum(a for a, _ in both), sum(b for _, b in both), len(files)
 
