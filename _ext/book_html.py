@@ -108,11 +108,12 @@ def show_definitions(body: str) -> str:
 
 def list_contents(app: Sphinx) -> str:
     """Return the contents of the printed book, in the order of its pages."""
-    env, rows, pages = app.env, [], list(app.env.toctree_includes[app.config.root_doc])
+    env, rows, root = app.env, [], app.config.root_doc
+    numbers, pages = env.toc_secnumbers[root], list(env.toctree_includes[root])
     while pages:
         page = pages.pop(0)
         pages[:0] = env.toctree_includes.get(page, [])
-        number = ".".join(map(str, env.toc_secnumbers.get(page, {}).get("", ())))
+        number = ".".join(map(str, numbers.get(f"{page}/", ())))
         title = escape(f"{number} {env.titles[page].astext()}".strip())
         rows.append(f'<li><a href="#document-{page}">{title}</a></li>')
     return f'<nav class="contents"><h2>Contents</h2><ul>{"".join(rows)}</ul></nav>'

@@ -436,6 +436,18 @@ def test_right_answers_are_counted_and_kept(page, site):
     assert page.locator(".question details[open]").count() == 0
 
 
+def test_the_contents_of_the_printed_book_are_numbered():
+    import book_html
+
+    titles = {"a": "A < B", "b": "Exercises"}
+    env = SimpleNamespace(toctree_includes={"index": ["a"], "a": ["b"]})
+    env.titles = {page: SimpleNamespace(astext=lambda t=t: t) for page, t in titles.items()}
+    env.toc_secnumbers = {"index": {"a/": (4,), "a/#x": (4, 1), "b/": (4, 24)}}
+    app = SimpleNamespace(env=env, config=SimpleNamespace(root_doc="index"))
+    rows = re.findall('<a href="#document-(.*?)">(.*?)</a>', book_html.list_contents(app))
+    assert rows == [("a", "4 A &lt; B"), ("b", "4.24 Exercises")]
+
+
 @pytest.mark.soak
 def test_the_whole_book_prints_into_one_file():
     run = subprocess.run(["make", "pdf"], cwd=ROOT, capture_output=True, text=True)
