@@ -6,10 +6,11 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Test files run side by side, each in a process with one thread: WORKERS=4 where there are cores.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+CHROMIUM ?= chromium
 BOOK := _config.yml _toc.yml index.md references.bib $(wildcard chapters/*) $(wildcard _assets/*) \
-        $(wildcard _ext/*.py) $(wildcard src/*/*.py) $(wildcard exercises/*/*.ipynb)
+        $(wildcard _ext/*) $(wildcard src/*/*.py) $(wildcard exercises/*/*.ipynb)
 
-.PHONY: book test quick soak lab sync execute check bench models
+.PHONY: book pdf test quick soak lab sync execute check bench models
 .DELETE_ON_ERROR:
 
 ifdef SOLUTIONS
@@ -17,6 +18,7 @@ book: .make/book-solutions  ## SOLUTIONS=1: the instructor's edition, _build/sol
 else
 book: .make/book            ## build the book: _build/html/index.html
 endif
+pdf: .make/pdf              ## print the whole book into one file: _build/book.pdf
 test: .venv/ready           ## run every test, and every notebook against its stored outputs
 	$(PYTEST) -m "not soak" tests chapters --nbval
 
@@ -51,6 +53,14 @@ models: .venv/ready         ## train the models of chapter 8, in pieces that sur
 	$(BIN)/jupyter-book build . -W -n --keep-going -q
 	@mkdir -p .make && touch $@
 	@echo "The book is at _build/html/index.html"
+
+.make/pdf: .venv/ready $(BOOK)
+	$(BIN)/jupyter-book build . --builder singlehtml -n --keep-going -q
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --no-pdf-header-footer \
+	  --generate-pdf-document-outline --print-to-pdf=_build/book.pdf \
+	  file://$(CURDIR)/_build/singlehtml/index.html
+	@mkdir -p .make && touch $@
+	@echo "The book for print is _build/book.pdf"
 
 .make/book-solutions: .venv/ready $(BOOK) $(wildcard solutions/*/*.ipynb)
 	@mkdir -p .make

@@ -131,6 +131,7 @@ def imported(folder):
 
 def test_what_the_packages_import_is_declared():
     ours = {path.name for path in (ROOT / "src").iterdir()} | set(sys.stdlib_module_names)
+    ours |= {path.stem for path in (ROOT / "_ext").glob("*.py")}
     distributions = metadata.packages_distributions()
     declared = {canonicalize_name(r.name) for r in others()}
     for folder in ("src", "_ext"):
