@@ -26,11 +26,8 @@ def test_the_plan_has_every_size_three_seeds_and_the_controls():
     sizes = {size: models.n_parameters(size) for size in models.SIZES}
     assert 0.03e6 < min(sizes.values()) < 0.04e6 and 3.5e6 < max(sizes.values()) < 4.5e6
     longer = [run for run in runs if run.steps != models.N_STEPS]
-    assert {r.seed for r in longer if r.steps == 4 * models.N_STEPS and r.size == "0.03M"} == {
-        0,
-        1,
-        2,
-    }
+    smallest = [r.seed for r in longer if (r.size, r.steps) == ("0.03M", 4 * models.N_STEPS)]
+    assert smallest == [0, 1, 2]
     for small, large in pairwise(list(models.SIZES)[:4]):
         steps = models.as_much_compute(small, large)
         cost = sizes[small] * steps / (sizes[large] * models.N_STEPS)
@@ -139,6 +136,19 @@ def test_the_strongest_rules_are_kept_beside_those_of_other_tasks(small):
     assert kept["pages"] == 600 and kept["cloze"]["cheap"]["rule"] == "a"
     assert kept["cloze"]["database"] == {"pair": 1, "item": 1, "numbers": 7, "rule": "b"}
     assert kept["choice"]["cheap"]["rule"] == "e"  # more numbers have made the rule worse
+
+
+def test_the_card_has_the_tables_of_results_and_rules_and_the_fingerprints_of_the_weights():
+    card = (models.FOLDER / "README.md").read_text(encoding="utf-8")
+    for table in (models.score_table(), models.slope_table(), models.control_table()):
+        assert f"\n\n{table}\n" in card
+    for size in models.SIZES:
+        assert f"`{models.sha256(models.FOLDER / f'{size}.safetensors')}`" in card
+
+
+@pytest.mark.soak  # it lets all six models answer all items
+def test_the_committed_weights_score_what_the_card_says():
+    assert models.check_card() == []
 
 
 test_items.__test__ = False  # no test

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from difflib import ndiff
 from functools import cache
 from itertools import chain, count, islice, pairwise, repeat
 from math import sqrt
@@ -591,6 +592,6 @@ def write_card() -> None:
 
 
 def check_card() -> list[str]:
-    """Name each line of the card that the results and weights do not bear out."""
+    """Return the lines by which the card (-) and what it is computed from (+) differ."""
     written = (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
-    return [line for line in card().splitlines() if line not in written]
+    return [line for line in ndiff(written, card().splitlines()) if line.startswith(("- ", "+ "))]
