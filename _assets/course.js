@@ -1,5 +1,10 @@
-/* Two small services: a count of right answers, kept in this browser, and the Tab key's stops. */
+/* Three small services: a count of right answers, kept in this browser; the Tab key's stops; light
+   colors on paper. */
 document.addEventListener("DOMContentLoaded", () => {
+  const { dataset } = document.documentElement;
+  let theme;
+  addEventListener("beforeprint", () => { theme = dataset.theme; dataset.theme = "light"; });
+  addEventListener("afterprint", () => { dataset.theme = theme; });
   const questions = [...document.querySelectorAll(".question")];
   if (questions.length) {
     const key = "answers:" + location.pathname.split("/").pop();
