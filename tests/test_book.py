@@ -313,6 +313,9 @@ def test_a_visitor_finds_the_first_exercise_on_a_phone(browser, book, site, way)
         if scripts:
             page.locator("button.secondary-toggle").first.click()
             page.locator("#pst-page-toc-nav a[href='#exercises']").click()
+            assert page.locator("dialog[open]").count() == 0, "the contents cover what one chose"
+            top = "document.querySelector('#exercises').getBoundingClientRect().top"
+            page.wait_for_function(f"Math.abs({top}) < 400")
             page.locator("#exercises a[href*='exercises/00_pytorch/pytorch']").first.click()
         else:  # the contents of a page open by a script: to its end, and on
             page.locator(".prev-next-area a.right-next").click()
