@@ -127,7 +127,9 @@ def list_contents(app: Sphinx) -> str:
         number = ".".join(map(str, numbers.get(f"{page}/", ())))
         title = escape(f"{number} {env.titles[page].astext()}".strip())
         rows.append(f'<li><a href="#document-{page}">{title}</a></li>')
-    return f'<nav class="contents"><h2>Contents</h2><ul>{"".join(rows)}</ul></nav>'
+    return f"""<nav class="pages"><p class="book">{escape(env.titles[root].astext())}</p>
+<p>Not printed: imports, the code of drawings, the tests of exercises. The notebooks have them.</p>
+<h2>Contents</h2><ul>{"".join(rows)}</ul></nav>"""
 
 
 def load_late(body: str) -> str:
