@@ -12,12 +12,14 @@ import pytest
 from course import models, rules
 from course.__main__ import main
 from course.rules import Asked, Item, Pages
+from course.rules.clauses import Clauses, clause_by_clause
 from course.rules.comparing import compare, forms, ratings, shares
 from course.rules.counts import Corpus, Cue, Cued, Pairs, find_cue, sentence_starts, split
 from course.rules.following import NGrams
 from course.rules.marking import RankOne
 from course.rules.roles import Roles, roles
 from course.rules.search import best_of, score_pairs
+from course.rules.translating import Dictionary, word_by_word
 from course.rules.writing import Reader, settle
 
 BUDGET = 100_000
@@ -419,6 +421,29 @@ def test_a_word_in_a_role_it_never_had_gets_the_ending_of_the_role():
     items = [Item(*line(rng.choice(shy), rng.choice(both))) for _ in range(20)]
     found = rules.search_cheap(Pages([" ".join(text) for text in lines]), items, BUDGET)
     assert found[0].item == 1.0 and "stems and endings" in found[0].name
+
+
+def test_a_long_source_is_cut_where_no_order_crosses():
+    """Pages have one or two clauses, items three; a verb ends otherwise where one follows."""
+    rng = random.Random(17)
+    stems = {"saw": "bo", "wore": "ip", "drew": "gurim u"}
+
+    def line(n):
+        rows = [[rng.choice(x) for x in (PEOPLE, list(stems), THINGS)] for _ in range(n)]
+        english = " and ".join(f"{p} {verb} the {thing}" for p, verb, thing in rows)
+        other = [f"{p}ga {thing[::-1]}o {stems[verb]}" for p, verb, thing in rows]
+        return f"{english} =", "go ".join(other) + "da"
+
+    pages = Pages([" ".join(line(rng.choice((1, 2)))) for _ in range(500)])
+    items = [Item(*line(3)) for _ in range(20)]
+    reader = Reader(pages, Cue(1, 0, 1), [Asked(item.prompt) for item in items], BUDGET)
+    clauses = Clauses(Dictionary(pages.corpus, reader.cue, reader.kinds[0], BUDGET))
+    assert pages.corpus.words[clauses.joint] == "and"
+    assert (clauses.inner, clauses.last) == ("go", "da")
+    assert "gurim uda" in clauses.book.texts  # two words for one are taken as one
+    found = best_of((("part", a) for a in clause_by_clause(reader)), items, BUDGET)
+    whole = best_of((("whole", a) for a in word_by_word(reader)), items, BUDGET)
+    assert found[0].item == 1.0 and whole[0].item < 0.5
 
 
 def test_a_translation_is_chosen_by_what_goes_with_it_in_the_other_language():

@@ -17,6 +17,7 @@ prompt, and pages are looked up that have the first three words and the last two
 - `writing`: copying, slot by slot, from a sentence that is chosen first.
 - `marking`: which sentence the one beside it marks; a new one is told by its parts.
 - `translating`: word by word, in a counted order, with counted endings.
+- `clauses`: the same part by part, cut where no order crosses.
 - `facts`: words that go together; the database.
 - `search`: all of them, scored.
 """

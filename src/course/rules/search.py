@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from course.rules.clauses import clause_by_clause
 from course.rules.counts import Cue, Cued, normalize
 from course.rules.facts import association, database, fitting_sentence, nearest_page
 from course.rules.following import majority, n_grams
@@ -32,7 +33,9 @@ class Item(NamedTuple):
 
 
 Family = Callable[[Reader], Iterator[Answers]]
-CHEAP: tuple[Family, ...] = (majority, copying, slot_by_slot, roles, word_by_word, association)
+CHEAP: tuple[Family, ...] = (
+    majority, copying, slot_by_slot, roles, word_by_word, clause_by_clause, association,
+)  # fmt: skip
 DATABASE: tuple[Family, ...] = (database, nearest_page, fitting_sentence)
 N_TRIED = 40  # examples on which the rule for a cue is chosen
 
