@@ -134,12 +134,14 @@ def test_the_strongest_rules_are_kept_beside_those_of_other_tasks(small):
     def rule(name, pair):
         return rules.Found(name, pair, pair, 7, ())
 
-    models.keep_rules("cloze", 600, {"at most 9 numbers": rule("a", 0.5), "database": rule("b", 1)})
+    apart = {"n-grams": rule("f", 0.9), "database": rule("b", 1)}
+    models.keep_rules("cloze", 600, {"at most 9 numbers": rule("a", 0.5), **apart})
     found = {"at most 9 numbers": rule("c", 0.1), "at most 3 numbers": rule("e", 0.2)}
-    models.keep_rules("choice", 600, {**found, "database": rule("d", 0)})
+    models.keep_rules("choice", 600, {**found, **apart, "database": rule("d", 0)})
     kept = models.rules()
     assert kept["pages"] == 600 and kept["cloze"]["cheap"]["rule"] == "a"
     assert kept["cloze"]["database"] == {"pair": 1, "item": 1, "numbers": 7, "rule": "b"}
+    assert kept["cloze"]["n-grams"]["rule"] == "f"  # apart, though it would be the better rule
     assert kept["choice"]["cheap"]["rule"] == "e"  # more numbers have made the rule worse
 
 

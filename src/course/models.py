@@ -423,7 +423,7 @@ def chance(task: str) -> float:
 
 
 def rules() -> dict[str, dict[str, Any]]:
-    """Return what `course rules --save` has found: for each task the best rule and database."""
+    """Return what `course rules --save` has found: each task's best rule, n-grams and database."""
     path = FOLDER / "rules.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -439,13 +439,14 @@ def search_rules(task: str, n_pages: int, paired: bool) -> list[tuple[str, Found
 
 
 def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:
-    """Keep the strongest cheap rule and the strongest database of a task.
+    """Keep the strongest cheap rule, n-gram model and database of a task.
 
     More numbers do not always make a rule better: it may be one of the smallest budget.
     """
-    cheap = [rule for line, rule in found.items() if line != "database"]
+    apart = {kind: found[kind] for kind in ("n-grams", "database")}
+    cheap = [rule for line, rule in found.items() if line not in apart]
     best = max(cheap, key=lambda rule: (rule.pair, rule.item, -rule.n_numbers))
-    strongest = {"cheap": best, "database": found["database"]}
+    strongest = {"cheap": best, **apart}
     kept = {
         kind: {"pair": round(rule.pair, 4), "item": round(rule.item, 4), "numbers": rule.n_numbers}
         | {"rule": rule.name}

@@ -13,8 +13,11 @@ prompt, and pages are looked up that have the first three words and the last two
 - `following`: what followed most often; n-gram models.
 - `pointing`: candidates by place, nearness, recency and counts; two of these in a row.
 - `comparing`: which of two names is the greater, by comparisons with others.
+- `roles`: candidates by the roles of names in the last sentence about them.
 - `writing`: copying, slot by slot, from a sentence that is chosen first.
+- `marking`: which sentence the one beside it marks; a new one is told by its parts.
 - `translating`: word by word, in a counted order, with counted endings.
+- `clauses`: the same part by part, cut where no order crosses.
 - `facts`: words that go together; the database.
 - `search`: all of them, scored.
 """

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from course.rules.clauses import clause_by_clause
 from course.rules.counts import Cue, Cued, normalize
 from course.rules.facts import association, database, fitting_sentence, nearest_page
 from course.rules.following import majority, n_grams
 from course.rules.pointing import Answers, Asked, Pages, Pointing
+from course.rules.roles import roles
 from course.rules.translating import word_by_word
 from course.rules.writing import Reader, copying, one, slot_by_slot
 
@@ -31,7 +33,9 @@ class Item(NamedTuple):
 
 
 Family = Callable[[Reader], Iterator[Answers]]
-CHEAP: tuple[Family, ...] = (majority, copying, slot_by_slot, word_by_word, association)
+CHEAP: tuple[Family, ...] = (
+    majority, copying, slot_by_slot, roles, word_by_word, clause_by_clause, association,
+)  # fmt: skip
 DATABASE: tuple[Family, ...] = (database, nearest_page, fitting_sentence)
 N_TRIED = 40  # examples on which the rule for a cue is chosen
 
@@ -183,12 +187,17 @@ def row(task: str, line: str, rule: Found) -> str:
 
 def report(pages: Pages, items: Sequence[Item], budgets: Sequence[int],
            paired: bool = True) -> Iterator[tuple[str, Found]]:  # fmt: skip
-    """Search the rules of a task: the best of each budget, the simplest, and the database."""
+    """Search the rules of a task: the best of each budget, the simplest, and the database.
+
+    Beside them stands the best n-gram model: what a model has learned too, without a network.
+    """
     for budget in sorted(budgets, reverse=True):
         found = search_cheap(pages, items, budget, paired)
         yield f"at most {budget:,} numbers", found[0]
         if simplest(found) != found[0]:
             yield f"fewest within {NEAR}", simplest(found)
+        if budget == max(budgets):
+            yield "n-grams", next(f for f in found if f.name.startswith("n-grams"))
         if found[0].n_numbers <= min(budgets):
             break  # the smaller budgets can hold it too
     yield "database", search_databases(pages, items, paired)[0]

@@ -31,9 +31,14 @@ class Dictionary:
 
     N_STEPS, LONGEST, N_ROWS = 8, 40, 12_000
 
-    def __init__(self, corpus: Corpus, cue: Cue, cued: Cued, budget: int) -> None:
-        self.corpus, self.cue = corpus, cue
-        rows = [(self.source(e.prompt, e.start), e.answer) for e in cued.counted[: self.N_ROWS]]
+    def __init__(self, corpus: Corpus, cue: Cue, cued: Cued, budget: int,
+                 rows: list[tuple[list[int], list[int]]] | None = None,
+                 texts: list[str] | None = None) -> None:  # fmt: skip
+        self.corpus, self.cue, self.cued, self.budget = corpus, cue, cued, budget
+        self.texts = texts or corpus.words  # of the words of translations
+        if rows is None:
+            few = cued.counted[: self.N_ROWS]
+            rows = [(self.source(e.prompt, e.start), e.answer) for e in few]
         self.rows = [(s, t) for s, t in rows if s and t and max(len(s), len(t)) < self.LONGEST]
         self.aligned = self._align()
         self.context: dict[Key, Counter[int]] = {}
@@ -81,7 +86,7 @@ class Dictionary:
         """Find the source of each word of a target: IBM model 1 (Brown et al. 1993)."""
         if not self.rows:
             return []
-        v, start, parts = len(self.corpus.words) + 1, 0, []
+        v, start, parts = len(self.texts) + 1, 0, []
         for source, target in self.rows:
             m, n = len(source), len(target)
             parts.append(np.array([
@@ -183,7 +188,7 @@ class Orders:
             if self.order[shape] == tuple(order):
                 for j, (i, word) in enumerate(zip(order, target, strict=True)):
                     form = self.forms.setdefault((shape, j), {})
-                    form.setdefault(source[i], Counter())[self.corpus.words[word]] += 1
+                    form.setdefault(source[i], Counter())[book.texts[word]] += 1
         self._count_endings()
 
     def shape(self, source: Sequence[int]) -> Ids:
@@ -283,16 +288,16 @@ def translate(book: Dictionary, orders: Orders, source: list[int], way: str, end
         text = orders.inflect(source[i], role) if endings else None
         doubtful.append((source[i], nth[i]) if len(WAYS[way]) < 3 or sure < SURE else ())
         written.append(word)
-        texts.append(text or (book.corpus.words[word] if word >= 0 else ""))
+        texts.append(text or (book.texts[word] if word >= 0 else ""))
         nth[i] += 1
         before = word
     for j, place in enumerate(doubtful):
         count = book.context.get(place, Counter())
         if pairs and len(count) > 1:
-            texts[j] = book.corpus.words[by_company(count, written[:j] + written[j + 1 :], pairs)]
+            texts[j] = book.texts[by_company(count, written[:j] + written[j + 1 :], pairs)]
         elif similar and len(count) > 1:
             others = [w for w in source if w != place[0]]
-            texts[j] = book.corpus.words[max(book.by_similar(place, others), 0)] or texts[j]
+            texts[j] = book.texts[max(book.by_similar(place, others), 0)] or texts[j]
     return " ".join(text for text in texts if text)
 
 

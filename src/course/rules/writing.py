@@ -11,7 +11,8 @@ from itertools import combinations, product
 
 import numpy as np
 
-from course.rules.counts import Chooser, Corpus, Cue, Cued, sentences
+from course.rules.counts import Chooser, Corpus, Cue, Cued, Ids, sentences
+from course.rules.marking import Marks
 from course.rules.pointing import Answers, Asked, Pages
 
 N_EXAMPLES, N_PAIRED = 6000, 10  # examples; words of a sentence that are paired
@@ -195,15 +196,34 @@ class Slots:
         """Learn the same of pairs of words, which may say together what neither says alone."""
         return self._learn(True)
 
+    @cached_property
+    def marks(self) -> dict[int, Marks]:
+        """Learn which whole sentences mark the one they follow (1), or the one they precede."""
+        texts, right = [], []
+        for body, spans, source in self.sources:
+            texts.append(in_words(self.corpus, body, spans))
+            right.append(source)
+        return {offset: Marks(texts, right, offset) for offset in (1, -1)}
+
     def _learn(self, pairs: bool) -> Chooser:
-        groups, right = [], []
+        groups = [describe(body, spans, pairs) for body, spans, _ in self.sources]
+        return Chooser(groups, [source for _, _, source in self.sources], self.budget // 4)
+
+    @cached_property
+    def sources(self) -> list[tuple[list[int], list[tuple[int, int]], int]]:
+        """List what is before the cue of examples, its sentences, and which one was copied from."""
+        found = []
         for e in self.examples[:2000]:
             body = e.prompt[: e.start]
             spans = sentences(body, self.corpus.ends)
             if (source := self.source(body, spans, e.answer)) >= 0:
-                groups.append(describe(body, spans, pairs))
-                right.append(source)
-        return Chooser(groups, right, self.budget // 4)
+                found.append((body, spans, source))
+        return found
+
+
+def in_words(corpus: Corpus, body: Sequence[int], spans: list[tuple[int, int]]) -> list[Ids]:
+    """Return the words of each sentence, without its signs."""
+    return [tuple(w for w in body[a:b] if w < 0 or corpus.is_word[w]) for a, b in spans]
 
 
 def lengths_of(cued: Cued) -> list[int]:
@@ -267,6 +287,12 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
         options = describe(body, spans, True)
         return int(np.argmax([form.pair_chooser.score(option) for option in options]))
 
+    def marked(offset: int) -> Callable[..., int]:
+        def choose(form: Slots, body: list[int], spans: list[tuple[int, int]], t: set[int]) -> int:
+            return form.marks[offset].choose(in_words(corpus, body, spans))
+
+        return choose
+
     choices: dict[str, Callable[..., int]] = {
         "all of it": whole,
         "the first sentence": numbered(0),
@@ -278,6 +304,8 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
         "the sentence most like the others": like_the_rest,
         "the sentence whose words and neighbours mark it": learned,
         "the sentence whose pairs of words and neighbours mark it": learned_pairs,
+        "the sentence that the whole next one marks": marked(1),
+        "the sentence that the whole one before marks": marked(-1),
     }
     hows: tuple[str, ...] = (
         "slot by slot",
@@ -313,6 +341,9 @@ def slot_by_slot(reader: Reader) -> Iterator[Answers]:
             n += sum(len(form.chooser.weight) for every in forms.values() for form in every[:1])
         if choose is learned_pairs:
             n += sum(len(f.pair_chooser.weight) for every in forms.values() for f in every[:1])
+        if name.endswith(" marks"):
+            offset = 1 if "next" in name else -1
+            n += sum(form.marks[offset].n_numbers for every in forms.values() for form in every[:1])
         if "reworded" in how:
             n += sum(len(c) for form in used for row in form.reworded for c in row.values())
         yield answers._replace(n_numbers=n)
