@@ -417,13 +417,19 @@ def slope(task: str, runs: Sequence[dict[str, Any]]) -> tuple[float, float, floa
 
 
 def chance(task: str) -> float:
-    """Return the share of pairs that guesses among the candidates would have right."""
+    """Return the share of pairs that guesses would have right.
+
+    They are made among the candidates; where a task names none, the guess is the commonest answer
+    to what is asked, as `course rules` found it.
+    """
     n = [len(item.candidates) for item in items(task)]
+    if not any(n):
+        return float(rules()[task]["majority"]["pair"])
     return float(np.mean([1 / (a * b) if a else 0 for a, b in zip(n[::2], n[1::2], strict=True)]))
 
 
 def rules() -> dict[str, dict[str, Any]]:
-    """Return what `course rules --save` has found: each task's best rule, n-grams and database."""
+    """Return what `course rules --save` has found for each task: its best rule, and others."""
     path = FOLDER / "rules.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -439,11 +445,11 @@ def search_rules(task: str, n_pages: int, paired: bool) -> list[tuple[str, Found
 
 
 def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:
-    """Keep the strongest cheap rule, n-gram model and database of a task.
+    """Keep the strongest cheap rule, commonest answer, n-gram model and database of a task.
 
     More numbers do not always make a rule better: it may be one of the smallest budget.
     """
-    apart = {kind: found[kind] for kind in ("n-grams", "database")}
+    apart = {kind: found[kind] for kind in ("majority", "n-grams", "database") if kind in found}
     cheap = [rule for line, rule in found.items() if line not in apart]
     best = max(cheap, key=lambda rule: (rule.pair, rule.item, -rule.n_numbers))
     strongest = {"cheap": best, **apart}
@@ -492,10 +498,11 @@ under the licence of the code.
 |---|---|---|---|---|---|---|
 {files}
 
-Pairs of items of which both are right, from 0 to 1: mean over the seeds, 95 % interval over seeds
-and pairs; {n_pairs} pairs a task. Beside them what guessing among the candidates gives, the
-strongest cheap rule that `course rules` found (it holds at most as many numbers as the largest
-model), and the strongest rule that keeps {pages:,} pages.
+Pairs of items of which both are right, from 0 to 1: mean over the seeds, 95 % interval over pairs,
+and over seeds where a size has several; {n_pairs} pairs a task. Beside them what guessing gives,
+the best n-gram model, the strongest cheap rule that `course rules` found (made for the one task; it
+holds at most as many numbers as the largest model), and the best look-up of the nearest page or
+sentence among {pages:,} pages.
 
 {scores}
 
@@ -503,7 +510,7 @@ What a tenfold of parameters adds to the share of pairs:
 
 {slopes}
 
-The controls: equal compute (parameters times tokens), equal tokens, and the smallest for longer.
+Sizes by what their training cost, with the controls that have been run: {n_controls}.
 
 {controls}
 """
@@ -526,9 +533,9 @@ def score_table() -> str:
     rows, found = [], rules()
     for task in TASKS:
         cells = [as_text(shares(task, main_runs(size)), main_runs(size)) for size in SIZES]
-        others = [f"{found[task][kind]['pair']:.2f}" for kind in ("cheap", "database")]
+        others = [f"{found[task][kind]['pair']:.2f}" for kind in ("n-grams", "cheap", "database")]
         rows.append([task, *cells, f"{chance(task):.2f}", *others])
-    return markdown_table(["task", *SIZES, "chance", "cheap rule", "database"], rows)
+    return markdown_table(["task", *SIZES, "chance", "n-grams", "cheap rule", "database"], rows)
 
 
 def slope_table() -> str:
@@ -581,6 +588,7 @@ def card() -> str:
         scores=score_table(),
         slopes=slope_table(),
         controls=control_table(),
+        n_controls=sum(run["steps"] != N_STEPS or run["bare"] for run in read_results()),
     )
 
 

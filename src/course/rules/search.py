@@ -189,7 +189,8 @@ def report(pages: Pages, items: Sequence[Item], budgets: Sequence[int],
            paired: bool = True) -> Iterator[tuple[str, Found]]:  # fmt: skip
     """Search the rules of a task: the best of each budget, the simplest, and the database.
 
-    Beside them stands the best n-gram model: what a model has learned too, without a network.
+    Beside them stand the commonest answer, and the best n-gram model: what a model has learned
+    too, without a network.
     """
     for budget in sorted(budgets, reverse=True):
         found = search_cheap(pages, items, budget, paired)
@@ -197,7 +198,8 @@ def report(pages: Pages, items: Sequence[Item], budgets: Sequence[int],
         if simplest(found) != found[0]:
             yield f"fewest within {NEAR}", simplest(found)
         if budget == max(budgets):
-            yield "n-grams", next(f for f in found if f.name.startswith("n-grams"))
+            for name in ("majority", "n-grams"):  # of their families the best; the first, if any
+                yield from [(name, f) for f in found if f.name.startswith(name)][:1]
         if found[0].n_numbers <= min(budgets):
             break  # the smaller budgets can hold it too
     yield "database", search_databases(pages, items, paired)[0]
