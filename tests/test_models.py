@@ -146,6 +146,39 @@ def test_the_strongest_rules_are_kept_beside_those_of_other_tasks(small):
     assert kept["choice"]["cheap"]["rule"] == "e"  # more numbers have made the rule worse
 
 
+def test_a_translator_of_few_numbers_is_ahead_of_the_largest_model():
+    rule = models.kept_translator()
+    assert rule.pair == models.rules()["translation"]["cheap"]["pair"] == 0.8
+    assert rule.n_numbers < models.n_parameters("0.03M")
+
+
+def test_the_kept_translator_inflects_and_counts_what_it_holds(tmp_path):
+    tables = {
+        "merges": [["put", "on"]],
+        "cls": {"Tom": 1, "Ben": 1, "put_on": 2, "saw": 2, "a": 3, "hat": 4},
+        "barriers": ["and"],
+        "tpl": [[[1, 2, 3, 4], [[0, 0], [3, 0], [1, 0]]]],
+        "lex": [
+            [[1, 0], {"Tom": "TOM", "Ben": "BEN"}],
+            [[2, 0], {"put_on": "PUT", "saw": "SAW"}],
+            [[4, 0], {"hat": "HAT"}],
+        ],
+        "can": [[[1, 0], [1, 0, [4, 0]]], [[4, 0], [4, 0, [2, 0]]],
+                [[2, 0], [2, 0, ["END", False]]]],
+        "rw": [[[[2, 0, ["END", False]], [2, 0, ["END", True]]],
+                [[["T", "U"], ["TTED", 9.0]]], [["W", ["WED", 1.0]]]]],
+        "verb": [["put_on", "HAT", "WORE"]],
+        "ctx": [4, 0],
+    }  # fmt: skip
+    path = tmp_path / "rule.json"
+    path.write_text(json.dumps(tables))
+    rule = rules.Translator(path)
+    assert rule.translate("Tom put on a hat") == "TOM HAT WORE"
+    assert rule.translate("Tom saw a hat and Ben saw a hat") == "TOM HAT SAWED BEN HAT SAW"
+    assert rule.translate("a hat saw Tom") == ""
+    assert rule.n_numbers == rules.kept.n_entries(tables) > 60
+
+
 def test_the_card_has_the_tables_of_results_and_rules_and_the_fingerprints_of_the_weights():
     card = (models.FOLDER / "README.md").read_text(encoding="utf-8")
     for table in (models.score_table(), models.slope_table(), models.control_table()):

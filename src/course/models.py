@@ -29,7 +29,7 @@ from torch import Tensor
 import course.rules
 from course.chapters import ROOT, commit
 from course.notebooks import write_text
-from course.rules import Found
+from course.rules import Found, Translator
 from gpt2.data import DocumentRows
 from gpt2.decoder import GPT, GPTConfig, count_parameters
 from gpt2.prompting import complete, log_likelihoods
@@ -439,9 +439,20 @@ def search_rules(task: str, n_pages: int, paired: bool) -> list[tuple[str, Found
     sizes = [n_parameters(size) for size in SIZES]
     texts = list(islice(chain.from_iterable(pages(0, k) for k in count()), n_pages))
     asked = [course.rules.Item(i.prompt, i.answer, tuple(i.candidates)) for i in items(task)]
-    return list(
+    found = list(
         course.rules.report(course.rules.Pages(texts), asked, [min(sizes), max(sizes)], paired)
     )
+    return [*found, ("kept", kept_translator())] if task == "translation" else found
+
+
+def kept_translator() -> Found:
+    """Score the rule for translation that a reader fitted to refute chapter 8."""
+    asked = items("translation")
+    rule = Translator(FOLDER / "translation-rule.json")
+    given = [rule.translate(item.prompt.splitlines()[-1].removesuffix(" =")) for item in asked]
+    digits = right(given, asked)
+    share, of_items = float(pairs(digits).mean()), digits.count("1") / len(digits)
+    return Found("kept: a translator's tables", share, of_items, rule.n_numbers, tuple(given))
 
 
 def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:
@@ -449,10 +460,10 @@ def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:
 
     More numbers do not always make a rule better: it may be one of the smallest budget.
     """
-    apart = {kind: found[kind] for kind in ("majority", "n-grams", "database") if kind in found}
-    cheap = [rule for line, rule in found.items() if line not in apart]
+    kinds = ("majority", "n-grams", "database")
+    cheap = [rule for line, rule in found.items() if line not in kinds]
     best = max(cheap, key=lambda rule: (rule.pair, rule.item, -rule.n_numbers))
-    strongest = {"cheap": best, **apart}
+    strongest = {"cheap": best} | {line: rule for line, rule in found.items() if line in kinds}
     kept = {
         kind: {"pair": round(rule.pair, 4), "item": round(rule.item, 4), "numbers": rule.n_numbers}
         | {"rule": rule.name}

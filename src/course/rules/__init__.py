@@ -20,8 +20,10 @@ prompt, and pages are looked up that have the first three words and the last two
 - `clauses`: the same part by part, cut where no order crosses.
 - `facts`: words that go together; the database.
 - `search`: all of them, scored.
+- `kept`: a translator that the search does not find, with its tables.
 """
 
+from course.rules.kept import Translator
 from course.rules.pointing import Answers, Asked, Pages
 from course.rules.search import (
     HEAD,
@@ -42,6 +44,7 @@ __all__ = [
     "Found",
     "Item",
     "Pages",
+    "Translator",
     "cheap_rules",
     "report",
     "row",
