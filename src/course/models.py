@@ -27,6 +27,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import course.rules
+from course import programs
 from course.chapters import ROOT, commit
 from course.notebooks import write_text
 from course.rules import Found, Translator
@@ -442,25 +443,37 @@ def search_rules(task: str, n_pages: int, paired: bool) -> list[tuple[str, Found
     found = list(
         course.rules.report(course.rules.Pages(texts), asked, [min(sizes), max(sizes)], paired)
     )
+    found.append(("program", program(task, texts)))
     return [*found, ("kept", kept_translator())] if task == "translation" else found
+
+
+def score(name: str, task: str, given: Sequence[str], n_numbers: int) -> Found:
+    """Score answers to the items of a task."""
+    digits = right(given, items(task))
+    share, of_items = float(pairs(digits).mean()), digits.count("1") / len(digits)
+    return Found(name, share, of_items, n_numbers, tuple(given))
+
+
+def program(task: str, texts: Sequence[str]) -> Found:
+    """Score the program for a task; that for questions has read these pages."""
+    given = [programs.solve(task, item.prompt, texts) for item in items(task)]
+    return score(f"program of {programs.n_lines(task)} lines", task, given, 0)
 
 
 def kept_translator() -> Found:
     """Score the rule for translation that a reader fitted to refute chapter 8."""
-    asked = items("translation")
     rule = Translator(FOLDER / "translation-rule.json")
-    given = [rule.translate(item.prompt.splitlines()[-1].removesuffix(" =")) for item in asked]
-    digits = right(given, asked)
-    share, of_items = float(pairs(digits).mean()), digits.count("1") / len(digits)
-    return Found("kept: a translator's tables", share, of_items, rule.n_numbers, tuple(given))
+    asked = [item.prompt.splitlines()[-1].removesuffix(" =") for item in items("translation")]
+    given = [rule.translate(english) for english in asked]
+    return score("kept: a translator's tables", "translation", given, rule.n_numbers)
 
 
 def keep_rules(task: str, n_pages: int, found: dict[str, Any]) -> None:
-    """Keep the strongest cheap rule, commonest answer, n-gram model and database of a task.
+    """Keep the strongest cheap rule of a task, and what stands beside it.
 
     More numbers do not always make a rule better: it may be one of the smallest budget.
     """
-    kinds = ("majority", "n-grams", "database")
+    kinds = ("majority", "n-grams", "database", "program")
     cheap = [rule for line, rule in found.items() if line not in kinds]
     best = max(cheap, key=lambda rule: (rule.pair, rule.item, -rule.n_numbers))
     strongest = {"cheap": best} | {line: rule for line, rule in found.items() if line in kinds}
