@@ -31,6 +31,9 @@ class Roles:
     """
 
     AGAIN, FEW = 0.9, 0.5  # a word like a name: how often named before, and in how many examples
+    PART = (
+        0.05  # of the examples with a word have it in what is asked or answered, if a name has it
+    )
     MANY = 0.02  # of the answers have the same first word, if it is one to leave off
 
     def __init__(self, corpus: Corpus, cued: Cued) -> None:
@@ -59,7 +62,8 @@ class Roles:
             if (asked := self.asked(body, tail)) and not times(name, asked):
                 examples.append((body, asked, name))
                 self.texts.setdefault(name, Counter())[answer] += 1
-        self.words = {w for _, asked, name in examples for w in asked + name}
+        part = Counter(w for _, asked, name in examples for w in {*asked, *name})
+        self.words = {w for w, n in part.items() if n > self.PART * named[w]}
         self.right = {way: Counter[Form]() for way in WAYS}
         self.seen = {way: Counter[Form]() for way in WAYS}
         for body, asked, name in examples:
