@@ -414,6 +414,8 @@ def guess_words(
             if going[row]:
                 words[row].append(token)
                 p[row] += scores[row, token]
+        if not any(going):
+            break
     order = p.argsort(descending=True, stable=True).tolist()
     texts = [tokenizer.decode(words[i]) for i in order]
     return [text for text in texts if re.match(r" \w", text)]
