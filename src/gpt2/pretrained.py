@@ -392,8 +392,7 @@ def guess_words(
 ) -> list[str]:
     """Return likely next words, each with its space, the likeliest first.
 
-    Each of the n likeliest first tokens is continued greedily to the end of its word,
-    for at most n_pieces tokens; words are ranked by the probability of their tokens.
+    Each of the n likeliest tokens is continued greedily to a word of up to n_pieces.
     """
     ids = tokenizer.encode(start)[-(model.config.n_ctx - n_pieces) :]
     cache, rows = new_cache(model), torch.tensor([ids], device=model.wte.weight.device)
