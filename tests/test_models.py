@@ -98,6 +98,8 @@ def test_a_slope_is_that_of_the_line_and_its_interval_holds_it():
             runs.append({"n_parameters": n, "seed": seed, "right": {"cloze": digits}})
     slope, low, high = models.slope("cloze", runs)
     assert low < 0.2 < high and abs(slope - 0.2) < 0.05 and 0.01 < high - low < 0.2
+    lonely = {"n_parameters": models.n_parameters("1M"), "seed": 3, "right": {"cloze": "10" * 400}}
+    assert models.slope("cloze", [*runs, lonely]) == (slope, low, high)
     flat = [run | {"right": {"cloze": runs[0]["right"]["cloze"]}} for run in runs]
     assert models.slope("cloze", flat)[:2] == pytest.approx((0, 0), abs=1e-9)
 
