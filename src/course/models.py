@@ -400,11 +400,14 @@ def interval(right: np.ndarray, runs: Sequence[dict[str, Any]]) -> tuple[float, 
     return float(right.mean()), float(low), float(high)
 
 
-def complete(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def of_whole_seeds(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the runs of those seeds that have every size."""
     sizes = {run["n_parameters"] for run in runs}
-    has = {s: {r["n_parameters"] for r in runs if r["seed"] == s} for s in {r["seed"] for r in runs}}
-    return [run for run in runs if has[run["seed"]] == sizes]
+
+    def has_all(seed: int) -> bool:
+        return {run["n_parameters"] for run in runs if run["seed"] == seed} == sizes
+
+    return [run for run in runs if has_all(run["seed"])]
 
 
 def slope(task: str, runs: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
@@ -413,7 +416,7 @@ def slope(task: str, runs: Sequence[dict[str, Any]]) -> tuple[float, float, floa
     It is that of a least-squares line through the runs of all seeds that have every size: where
     one has few, an interval over seeds would be that of a line through few sizes.
     """
-    runs = complete(runs)
+    runs = of_whole_seeds(runs)
     x = np.log10([run["n_parameters"] for run in runs])
     right = shares(task, runs)
 
