@@ -1,5 +1,11 @@
-/* Two small services: a count of right answers, kept in this browser, and the Tab key's stops. */
+/* Small services: light colors on paper; a phone's contents that close when one has chosen; a count of
+   right answers, kept in this browser; the Tab key's stops. */
 document.addEventListener("DOMContentLoaded", () => {
+  const { dataset } = document.documentElement;
+  let theme;
+  addEventListener("beforeprint", () => { theme = dataset.theme; dataset.theme = "light"; });
+  addEventListener("afterprint", () => { dataset.theme = theme; });
+  document.addEventListener("click", event => event.target.closest("dialog a")?.closest("dialog").close());
   const questions = [...document.querySelectorAll(".question")];
   if (questions.length) {
     const key = "answers:" + location.pathname.split("/").pop();

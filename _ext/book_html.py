@@ -49,8 +49,19 @@ def complete_page(app: Sphinx, page: str, template: str, context: dict, doctree)
         printed = app.builder.name == "singlehtml"  # loaded at once, with contents of its own
         body = list_contents(app) + body if printed else load_late(body)
         address = functools.partial(app.builder.get_relative_uri, page)
+        if page.startswith("exercises/"):
+            body = body.replace("</h1>", f"</h1>{say_where(page, address(app.config.root_doc))}", 1)
         drawing = r"<p><img[^>]*/map-(\d\d)\.svg[^>]*></p>"
         context["body"] = re.sub(drawing, lambda map: draw_map(int(map[1]), address), body)
+
+
+def say_where(page: str, front: str) -> str:
+    """Return the line that tells the reader of an exercise on the web where it can be done."""
+    return (
+        f'<p class="where">You read <code>{page}.ipynb</code>. To work on it, open it in '
+        "JupyterLab, which <code>make lab</code> starts: "
+        f'<a href="{front}#three-doors">how to begin</a>.</p>'
+    )
 
 
 def summary(doctree: nodes.document | None) -> str:
@@ -116,7 +127,9 @@ def list_contents(app: Sphinx) -> str:
         number = ".".join(map(str, numbers.get(f"{page}/", ())))
         title = escape(f"{number} {env.titles[page].astext()}".strip())
         rows.append(f'<li><a href="#document-{page}">{title}</a></li>')
-    return f'<nav class="contents"><h2>Contents</h2><ul>{"".join(rows)}</ul></nav>'
+    return f"""<nav class="pages"><p class="book">{escape(env.titles[root].astext())}</p>
+<p>Not printed: imports, the code of drawings, the tests of exercises. The notebooks have them.</p>
+<h2>Contents</h2><ul>{"".join(rows)}</ul></nav>"""
 
 
 def load_late(body: str) -> str:

@@ -1,6 +1,5 @@
 """The search index: Sphinx's own, fed with sections in the place of pages."""
 
-import copy
 import re
 from collections.abc import Iterator
 from html import unescape
@@ -86,9 +85,7 @@ def index_sections(app: Sphinx, error: Exception | None) -> None:
     indexer = getattr(app.builder, "indexer", None)
     if error or app.builder.format != "html" or not indexer:
         return
-    indexer = copy.copy(indexer)
-    indexer._titles, indexer._filenames, indexer._all_titles = {}, {}, {}
-    indexer._mapping, indexer._title_mapping, indexer._index_entries = {}, {}, {}
+    indexer.prune(())
     found, known = {}, set()
     for page in sorted(app.env.found_docs):
         doctree = app.env.get_doctree(page)

@@ -14,6 +14,7 @@ BENCHMARKS = [
     "bench_tokenizer",
     "bench_miniweb",
     "bench_prompting",
+    "bench_pretrained",
     "bench_grading",
     "bench_shakespeare",
 ]

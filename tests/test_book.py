@@ -297,6 +297,39 @@ def test_a_chapter_leads_to_its_exercises(page, site):
     assert page.locator("details", has_text="Hint").count() >= 8
 
 
+@pytest.mark.parametrize("way", ["from a server", "in a subfolder", "from a file", "no JavaScript"])
+def test_a_visitor_finds_the_first_exercise_on_a_phone(browser, book, site, way):
+    """From the front page by what one sees: where to begin, the page's contents, the exercises."""
+    scripts = way != "no JavaScript"
+    with pages.serve(book.parent) as above:
+        roots = {"in a subfolder": f"{above}/{book.name}", "from a file": book.as_uri()}
+        root, screen = roots.get(way, site), {"width": 390, "height": 844}
+        page = watched(browser.new_context(viewport=screen, java_script_enabled=scripts), root)
+        page.goto(f"{root}/index.html")
+        begin = page.locator(".start a").first
+        assert begin.bounding_box()["y"] < 844, "one has to scroll to find where to begin"
+        begin.click()
+        page.wait_for_url("**/00_pytorch.html")
+        if scripts:
+            page.locator("button.secondary-toggle").first.click()
+            page.locator("#pst-page-toc-nav a[href='#exercises']").click()
+            assert page.locator("dialog[open]").count() == 0, "the contents cover what one chose"
+            top = "document.querySelector('#exercises').getBoundingClientRect().top"
+            page.wait_for_function(f"Math.abs({top}) < 400")
+            page.locator("#exercises a[href*='exercises/00_pytorch/pytorch']").first.click()
+        else:  # the contents of a page open by a script: to its end, and on
+            page.locator(".prev-next-area a.right-next").click()
+        page.wait_for_url("**/exercises/00_pytorch/pytorch.html")
+        hint = page.locator("details", has_text="Hint").first
+        hint.locator("summary").first.click()
+        assert hint.locator("p").first.is_visible()
+        assert "make lab" in page.locator(".where").inner_text()
+        page.locator(".where a").click()
+        page.wait_for_url("**/index.html#three-doors")
+        assert page.problems == []
+        page.context.close()
+
+
 def read(book, name):
     return (book / name).read_text(encoding="utf-8")
 
@@ -446,6 +479,44 @@ def test_the_contents_of_the_printed_book_are_numbered():
     app = SimpleNamespace(env=env, config=SimpleNamespace(root_doc="index"))
     rows = re.findall('<a href="#document-(.*?)">(.*?)</a>', book_html.list_contents(app))
     assert rows == [("a", "4 A &lt; B"), ("b", "4.24 Exercises")]
+
+
+PALE = """() => {
+  const channel = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = color => color.match(/[\\d.]+/g).slice(0, 3).map(channel)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const texts = document.createTreeWalker(document.querySelector(".bd-article"), 4), found = {};
+  while (texts.nextNode()) {
+    const e = texts.currentNode.parentElement, color = getComputedStyle(e).color;
+    if (texts.currentNode.data.trim() && e.checkVisibility() && light(color) > 0.18)
+      found[e.className + " " + color] = texts.currentNode.data;
+  }
+  return found;
+}"""
+
+
+def test_a_page_prints_with_its_number_and_in_dark_ink_from_the_dark_theme(page, site):
+    page.goto(f"{site}/chapters/04_attention.html")
+    theme = "document.documentElement.dataset.theme"
+    page.evaluate(f"{theme} = 'dark'")
+    page.evaluate(f"addEventListener('beforeprint', () => window.printed = {theme})")
+    assert len(page.evaluate(PALE)) > 10, "this looks for what is pale"
+    page.pdf()
+    assert page.evaluate("window.printed") == "light" and page.evaluate(theme) == "dark"
+    page.evaluate(f"{theme} = 'light'")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 673, "height": 1000})  # A4 between its margins
+    columns = """codes => codes.map(pre => {
+        const { fontSize, fontFamily, paddingLeft, paddingRight } = getComputedStyle(pre);
+        const pen = document.createElement("canvas").getContext("2d");
+        pen.font = fontSize + " " + fontFamily;
+        return (pre.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight))
+            / pen.measureText("0").width; })"""
+    assert min(page.locator(".cell_input pre").evaluate_all(columns)) >= 88
+    pale = page.evaluate(PALE)
+    assert set(pale.values()) <= {"gpt2/attention.py"}, pale  # white on blue
+    shown = "titles => titles.filter(t => t.checkVisibility()).map(t => t.innerText)"
+    assert page.locator("h1").evaluate_all(shown) == ["4. Masked self-attention"]
 
 
 @pytest.mark.soak

@@ -1,6 +1,9 @@
 """The models of chapter 8: their plan, their pieces, the arithmetic of the card, and the card."""
 
 import json
+import re
+import subprocess
+import sys
 from itertools import islice, pairwise
 
 import numpy as np
@@ -9,10 +12,12 @@ import torch
 
 from course import models, rules
 from course.__main__ import main
+from course.chapters import ROOT
 from course.models import Run
 from gpt2.tokenizer import Tokenizer
 from gpt2.training import CHECKPOINT, read_checkpoint
-from miniweb.longtail import documents, invented_world
+from miniweb.leaks import find_leaks
+from miniweb.longtail import documents, invented_world, real_world
 from miniweb.tasks import Item, test_items
 from miniweb.variants import VARIANTS
 
@@ -203,3 +208,18 @@ def test_every_answer_fits_into_what_is_written(small, task):
     items = test_items(task, models.ITEM_SEED, 120, invented_world(1))
     longest = max(len(tokenizer.encode(f" {item.answer}")) for item in items)
     assert longest < models.N_NEW.get(task, 24)
+
+
+def test_the_front_page_opens_with_what_its_command_writes():
+    """The first item of `reading`: asked of the largest model, with an answer that no page has."""
+    page = (ROOT / "index.md").read_text(encoding="utf-8")
+    command = re.search(r"^\.venv/bin/python (-m gpt2 generate .*?)^```", page, re.M | re.S)[1]
+    prompt, written = re.search(r'<pre class="answer">(.*?)<b>(.*?)</b></pre>', page, re.S).groups()
+    run = subprocess.run(f"{sys.executable} {command}", shell=True, cwd=ROOT, capture_output=True)
+    assert run.stdout.decode().rstrip("\n") == prompt + written, run.stderr
+    item = models.items("reading")[0]
+    assert (prompt, written.split("\n")[0]) == (item.prompt, f" {item.answer}")
+    assert ("owner", ("Anna Garcia", "shirt")) in {
+        (leak.kind, leak.words) for leak in find_leaks([prompt + written], real_world())
+    }
+    assert page.index("</pre>") < page.index("Start here") < page.index("\n## ")

@@ -554,6 +554,22 @@ def test_without_a_network_the_cure_is_named(home):
     assert not home.exists()
 
 
+@pytest.mark.parametrize(("offline", "asked"), [(True, []), (False, ["huggingface.co"])])
+def test_offline_mode_asks_no_server(monkeypatch, offline, asked):
+    hosts = []
+
+    def look_up(host, *args, **kwargs):
+        hosts.append(host)
+        raise RuntimeError("no test needs the network")
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://huggingface.co")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    with pytest.raises(OSError, match="cannot be fetched"):
+        load("355M")
+    assert hosts == asked
+
+
 def test_another_file_is_not_the_published_one(written, home):
     with pytest.raises(ValueError, match=r"not the published 124M: its sha256 is .* not 248dfc39"):
         fetch("124M", written[0])
@@ -866,7 +882,10 @@ def test_words_are_guessed_by_hand(model, monkeypatch):
         def decode(self, ids):
             return "".join(tokens[i] for i in ids)
 
+    calls = []
+
     def next_logits(model, rows, cache):
+        calls.append(len(rows))
         p = torch.full((len(rows), len(tokens)), 1e-9)
         for row, ids in zip(p, rows, strict=True):
             for token, chance in table[tokens[ids[-1]]].items():
@@ -876,6 +895,7 @@ def test_words_are_guessed_by_hand(model, monkeypatch):
     monkeypatch.setattr(pretrained, "next_logits", next_logits)
     words = guess_words(model, Spelled(), "x", n=3)
     assert words == [" the", " signs", " cats"]  # 0.4, 0.35 * 0.9 = 0.315, 0.2 * 0.55 = 0.11
+    assert calls == [1, 3, 3]  # no step after the last word has ended
     assert guess_word(model, Spelled(), "x", refused=frozenset()) == "the"
     assert guess_word(model, Spelled(), "x") == "signs"
     assert guess_word(model, Spelled(), "x", STOP_WORDS | {"signs", "cats"}) == ""

@@ -392,8 +392,7 @@ def guess_words(
 ) -> list[str]:
     """Return likely next words, each with its space, the likeliest first.
 
-    Each of the n likeliest first tokens is continued greedily to the end of its word,
-    for at most n_pieces tokens; words are ranked by the probability of their tokens.
+    Each of the n likeliest tokens is continued greedily to a word of up to n_pieces.
     """
     ids = tokenizer.encode(start)[-(model.config.n_ctx - n_pieces) :]
     cache, rows = new_cache(model), torch.tensor([ids], device=model.wte.weight.device)
@@ -414,6 +413,8 @@ def guess_words(
             if going[row]:
                 words[row].append(token)
                 p[row] += scores[row, token]
+        if not any(going):
+            break
     order = p.argsort(descending=True, stable=True).tolist()
     texts = [tokenizer.decode(words[i]) for i in order]
     return [text for text in texts if re.match(r" \w", text)]

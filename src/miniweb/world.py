@@ -75,7 +75,7 @@ Karen 캐런 she
 Adam 애덤 he
 Linda 린다 she
 Martin 마틴 he
-Sara 세라 she
+Sara 사라 she
 Robert 로버트 he
 Diana 다이애나 she
 Hugo 휴고 he
