@@ -331,7 +331,7 @@ def test_a_summary_is_copied_from_the_sentence_that_its_neighbour_marks():
     pages, items = marked()
     found = rules.search_cheap(pages, items, BUDGET)
     best = family(found, "slot_by_slot")
-    assert best.item == 1.0 and "neighbours mark it" in best.name
+    assert best.item == 1.0 and re.search("neighbours mark it|the whole next one marks", best.name)
     assert family(found, "copying").item < 0.6 and family(found, "n-grams").item < 0.6
 
 
@@ -341,7 +341,8 @@ def test_two_words_may_mark_together_what_neither_marks_alone():
     def remark(good):
         turned = rng.random() < 0.5
         verb = rng.choice(("keep", "love") if good != turned else ("drop", "hate"))
-        return f"I {'never' if turned else 'always'} {verb} it."
+        where, when = rng.sample(THINGS, 2)  # else there are eight remarks, each known as a whole
+        return f"By the {where} I {'never' if turned else 'always'} {verb} it and the {when}."
 
     def post():
         deeds, k = [f"sold a {thing}" for thing in rng.sample(THINGS, 3)], rng.randrange(3)
@@ -615,7 +616,9 @@ def test_no_rule_holds_a_word_of_the_grammar(world):
     ]
     before = rules.search_cheap(pages, items, BUDGET)
     after = rules.search_cheap(Pages([rename(text) for text in texts]), renamed, BUDGET)
-    assert [f[:4] for f in after] == [f[:4] for f in before]
+    spelled = ("word_by_word", "clause_by_clause")  # how many endings they hold depends on spelling
+    told = lambda f: f[:3] if f.name.startswith(spelled) else f[:4]  # noqa: E731
+    assert [told(f) for f in after] == [told(f) for f in before]
 
 
 @pytest.mark.parametrize("world", [last_named, holders, swaps, facts])
@@ -770,13 +773,14 @@ def test_course_rules_prints_a_row_for_each_line(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Here)
     assert main(["rules", "choice", "--pages", "600"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| choice")]
-    assert [row.split(" | ")[1].split()[0] for row in rows][:: len(rows) - 1] == ["at", "database"]
+    assert [row.split(" | ")[1].split()[0] for row in rows][:: len(rows) - 1] == ["at", "program"]
     assert models.rules() == {}
     assert main(["rules", "choice", "--pages", "600", "--save"]) == 0
     kept = models.rules()["choice"]
     assert f" | {kept['cheap']['pair']:.3f} | {kept['cheap']['item']:.3f} | " in rows[0]
     assert rows[0].endswith(f" | {kept['cheap']['rule']} |")
-    assert rows[-1].endswith(f" | {kept['database']['rule']} |")
+    assert rows[-2].endswith(f" | {kept['database']['rule']} |")
+    assert rows[-1].endswith(f" | {kept['program']['rule']} |")
 
 
 class Here:
