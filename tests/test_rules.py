@@ -388,6 +388,8 @@ def test_a_table_of_rank_one_is_completed():
     table = RankOne(cells)
     assert {row: round(table.value(row), 1) for row in hidden} == pytest.approx(hidden, rel=0.2)
     assert table.value((10, 99)) == 0.0 and RankOne({}).value((1, 2)) == 0.0
+    twos = dict.fromkeys([(1, 3), (1, 4), (1, 5), (2, 5), (3, 3), (3, 4)], 2.0)
+    assert 0.7 < RankOne({**twos, (2, 3): 0.0}).value((2, 4)) < 1.3  # 0 is a value and no hole
 
 
 def test_a_summary_is_as_long_as_what_it_is_copied_from_and_may_say_it_otherwise():

@@ -25,10 +25,11 @@ class RankOne:
         self.first = {a: i for i, a in enumerate(a for a, n in firsts.items() if n > 1)}
         self.last = {b: j for j, b in enumerate(b for b, n in lasts.items() if n > 1)}
         values = np.zeros((len(self.first), len(self.last)))
+        seen = np.zeros(values.shape, dtype=bool)
         for a, b, value in cells:
             if a in self.first and b in self.last:
-                values[self.first[a], self.last[b]] = value
-        seen = values != 0
+                at = self.first[a], self.last[b]
+                values[at], seen[at] = value, True
         self.x = np.random.default_rng(0).normal(size=len(self.first))
         self.y = np.zeros(len(self.last))
         for _ in range(self.N_STEPS):

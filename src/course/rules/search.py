@@ -189,8 +189,7 @@ def report(pages: Pages, items: Sequence[Item], budgets: Sequence[int],
            paired: bool = True) -> Iterator[tuple[str, Found]]:  # fmt: skip
     """Search the rules of a task: the best of each budget, the simplest, and the database.
 
-    Beside them stand the commonest answer, and the best n-gram model: what a model has learned
-    too, without a network.
+    Beside them stand the commonest answer and the best n-gram model, a language model too.
     """
     for budget in sorted(budgets, reverse=True):
         found = search_cheap(pages, items, budget, paired)
