@@ -29,7 +29,7 @@ from torch import Tensor
 import course.rules
 from course import programs
 from course.chapters import ROOT, commit
-from course.notebooks import write_text
+from course.notebooks import markdown_table, write_text
 from course.rules import Found, Translator
 from gpt2.data import DocumentRows
 from gpt2.decoder import GPT, GPTConfig, count_parameters
@@ -559,12 +559,6 @@ def as_text(right: np.ndarray, runs: Sequence[dict[str, Any]]) -> str:
     """Write a mean with its 95 % interval."""
     mean, low, high = interval(right, runs)
     return f"{mean:.2f} ({low:.2f} to {high:.2f})"
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def score_table() -> str:

@@ -1,7 +1,9 @@
-"""Read and write notebooks so that the same content is always the same bytes."""
+"""Read and write notebooks so that the same content is always the same bytes; show tables."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -77,3 +79,16 @@ def normal_output(output: NotebookNode) -> NotebookNode:
     if "metadata" in output:
         output.metadata = NotebookNode()
     return output
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown: names on the left, numbers aligned on the right."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """Return a table that a notebook shows as one, in JupyterLab and in the book."""
+    from IPython.display import Markdown
+
+    return Markdown(markdown_table(head, rows))  # type: ignore[no-untyped-call]
