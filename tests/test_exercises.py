@@ -11,6 +11,7 @@ A notebook runs here as plain Python, cell by cell, in one namespace and without
 use names of its visible part.
 """
 
+import copy
 import re
 import shutil
 import time
@@ -18,6 +19,7 @@ import unicodedata
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from course import mutants, replay
 from course.chapters import ROOT, written
@@ -91,6 +93,18 @@ def test_exercises_are_what_the_solutions_make(stripped):
         same = (stripped / name).read_bytes() == (ROOT / "exercises" / name).read_bytes()
         assert same, f"exercises/{name} is not what solutions/{name} makes; {hint}"
     assert float((stripped / "seconds").read_text()) < 10
+
+
+def test_run_all_goes_past_what_is_not_solved():
+    """JupyterLab, as nbclient, goes on after a cell with this tag that fails."""
+    notebook = copy.deepcopy(
+        notebook_of(ROOT / "exercises" / "01_language_models" / "language_models.ipynb")
+    )
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=ROOT)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    failed = [cell for cell in code if any(out.output_type == "error" for out in cell.outputs)]
+    assert failed == [cell for cell in code if role(cell) == "test"]
+    assert code[-1].execution_count == len(code)
 
 
 def test_only_notebooks_are_handed_out(tmp_path):
