@@ -40,9 +40,9 @@ ITEM_SEED, N_ITEMS, N_NEW = 5, 200, 20
 MODELS = ("encoder-decoder", "decoder-only")
 BLOCKS = {"decoder-only": 5, "decoder-only, 3 blocks": 3, "decoder-only, 2 blocks": 2}
 AMOUNTS, SEEDS = (200, 400, 100, 300), range(5)  # in the order in which they are run
-N_DEPTH, DEPTH_SEEDS = 200, range(2)  # pairs and draws of the runs with fewer blocks
+N_DEPTH, DEPTH_SEEDS = 200, range(5)  # pairs and draws of the runs with fewer blocks
 
-# The web: of 98 pages 12 hold pairs.
+# The web: 12 pages of 100 hold pairs.
 WEB_GENRES = {
     "story": 12,
     "reading": 40,
