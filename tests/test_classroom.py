@@ -61,7 +61,7 @@ def test_rosters_are_read_as_they_come(tmp_path, kind):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("id\nann\nben\nann\n", "line 4: ann is there twice"),
+        ("id\nann\nben\nann\n", "line 4: ann appears twice"),
         ("id\n../x\n", "line 2: the id '../x' cannot name a folder"),
         ("id\na/b\n", "'a/b' cannot name a folder"),
         ("id\n..\n", "'..' cannot name a folder"),
@@ -198,7 +198,7 @@ def variant(folder):
 
 def test_private_sources_take_the_place_of_public_ones(place, monkeypatch):
     monkeypatch.setenv("COURSE_SOLUTIONS", str(place / "nowhere"))
-    with pytest.raises(FileNotFoundError, match=r"names .*/nowhere, which is no folder"):
+    with pytest.raises(FileNotFoundError, match=r"names .*/nowhere, which is not a folder"):
         release()
     monkeypatch.setenv("COURSE_SOLUTIONS", str(place / "private"))
     (place / "private").mkdir()
@@ -212,7 +212,7 @@ def test_private_sources_take_the_place_of_public_ones(place, monkeypatch):
     assert {p: p.read_bytes() for p in (place / "exercises").rglob("*.ipynb")} == before
     for stray in ("attention.ipynb", "04_attention/mine.ipynb", "x/y/z.ipynb"):
         fill(place / "private", {stray: text})
-        with pytest.raises(ValueError, match=rf"{stray} takes the place of nothing"):
+        with pytest.raises(ValueError, match=rf"{stray} replaces no notebook of the course"):
             release()
         (place / "private" / stray).unlink()
     monkeypatch.delenv("COURSE_SOLUTIONS")
@@ -280,7 +280,7 @@ The cell that begins `f4 = 1 / 0` stops: ZeroDivisionError: division by zero
    your code calls exit(); return a value instead
 6. Number 6: fails
    `six` is not defined, in `f6`: `def f6(): return six`. If a cell above defines it,
-   run the cells from the top; if none does, import it or mend its spelling.
+   run the cells from the top; if none does, import it or correct its spelling.
 
 1 of 6 exercises pass their visible tests.
 """
@@ -305,15 +305,15 @@ def test_check_and_the_last_cell_say_in_the_same_words_what_is_wrong(checked, tm
     "second, says",
     [
         ("while True: pass", "begins `while True: pass` runs for longer than 6 s: is there a loop"),
-        ("import os; os._exit(1)", "begins `import os; os._exit(1)` ends Python itself: does it"),
+        ("import os; os._exit(1)", "begins `import os; os._exit(1)` ends the Python process"),
         ("def f2():\n    while True: pass", "2. Number 2: fails\n   a test runs for longer"),
-        ("def f2():\n    import os; os._exit(1)", "2. Number 2: fails\n   a test ends Python"),
+        ("def f2():\n    import os; os._exit(1)", "2. Number 2: fails\n   a test ends the Python"),
     ],
 )
 def test_check_says_where_it_was_stopped(checked, second, says):
     first, third = "def f1(): return 1", "def f3(): return 3"
     code, text = checked(exercise_notebook(first, second, third), seconds=6)
-    assert code == 1 and says in text and "What comes after it was not run." in text
+    assert code == 1 and says in text and "Nothing after it was run." in text
     assert ("1. Number 1: passes\n2." in text) == ("a test" in says) and "3. Number" not in text
 
 
@@ -324,7 +324,7 @@ RAISE = "raise NotImplementedError()"
     ("answer", "says"),
     [
         (f'    """Words."""\n    {RAISE}', "not answered yet"),
-        (f"    n = x + 1\n    {RAISE}", "`raise NotImplementedError()` still stands in `f`"),
+        (f"    n = x + 1\n    {RAISE}", "`raise NotImplementedError()` is still in `f`"),
         ('    raise NotImplementedError("no LayerNorm for Long")', "no LayerNorm for Long"),
         ("    return copy.deepcopy(x)", "`copy` is not defined. If a cell above defines it"),
         ("    return x / 0", "ZeroDivisionError: division by zero"),
@@ -346,14 +346,14 @@ def test_a_verdict_tells_an_unwritten_answer_from_a_failing_one(answer, says):
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"cells": 3}', "\x00"])
 def test_check_of_what_is_no_notebook(checked, text):
-    with pytest.raises(ValueError, match=r"mine\.ipynb (is no notebook that can be|has no exerc)"):
+    with pytest.raises(ValueError, match=r"mine\.ipynb (cannot be read|has no exerc)"):
         checked(text)
 
 
 def test_check_names_what_is_not_there(tmp_path, checked):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         checking.check(str(tmp_path / "x.ipynb"))
-    with pytest.raises(ValueError, match="has no exercises: name a notebook of exercises/"):
+    with pytest.raises(ValueError, match="has no exercises: name a notebook in exercises/"):
         checked(new_notebook(cells=[new_code_cell("1")]))
     [exercise] = exercises(new_notebook(cells=exercise_notebook("f1 = int").cells[:3]))
     assert "its test cell is gone" in checking.progress(exercise, {}).why
@@ -495,7 +495,7 @@ def test_feedback_tells_marks_and_words_and_nothing_hidden(kit):
     assert "if window == 1:" in text_of(ben)  # the student's own words
     assert "it is 2.0 of 64. <script>alert(1)</script><img src=x" in text_of(ann)
     assert "<script>alert" not in ann and "<img src=x" not in ann and "$t&lt;T$" in ann
-    assert "Not graded" in cat and "is no notebook (NotJSONError" in cat and "<b>" not in cat
+    assert "Not graded" in cat and "is not a notebook (NotJSONError" in cat and "<b>" not in cat
 
 
 def test_who_is_in_review_gets_no_page_and_loses_an_old_one(kit):

@@ -98,7 +98,7 @@ def test_honest_work_in_another_cell_counts(kind):
     assert run_with(restored).tolist() == [[False] + [True] * 3 + [False], [False] * 2 + [True] * 3]
     names = [grade_id(cell) for cell in restored.cells if grade_id(cell)]
     assert names == [grade_id(cell) for cell in handed_out().cells if grade_id(cell)]
-    twice = f"{NAME} stood there twice; the first one"
+    twice = f"{NAME} appeared twice; the first one"
     assert "below" in kind or any(remark.startswith(twice) for remark in remarks)
     assert scan(own_cells(restored), reserved_names(handed_out())) == []
 

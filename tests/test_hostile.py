@@ -450,17 +450,17 @@ print('STOLEN')
         score=0,
     ),
     # no notebook
-    "empty": Attack("an empty file", lambda kit: "", FAILED, "is no notebook"),
+    "empty": Attack("an empty file", lambda kit: "", FAILED, "is not a notebook"),
     "not-json": Attack(
-        "a file that is not JSON", lambda kit: "{'cells': ", FAILED, "is no notebook"
+        "a file that is not JSON", lambda kit: "{'cells': ", FAILED, "is not a notebook"
     ),
-    "binary": Attack("bytes at random", binary, FAILED, "is no notebook"),
-    "half": Attack("half a character", half_a_character, FAILED, "is no notebook"),
+    "binary": Attack("bytes at random", binary, FAILED, "is not a notebook"),
+    "half": Attack("half a character", half_a_character, FAILED, "is not a notebook"),
     "no-notebook": Attack(
-        "JSON that is no notebook", lambda kit: "[1, 2, 3]", FAILED, "is no notebook"
+        "JSON that is not a notebook", lambda kit: "[1, 2, 3]", FAILED, "is not a notebook"
     ),
-    "deep": Attack("JSON nested without end", lambda kit: "[" * 10**6, FAILED, "is no notebook"),
-    "types": Attack("cells of wrong types", wrong_types, FAILED, "is no notebook"),
+    "deep": Attack("JSON nested without end", lambda kit: "[" * 10**6, FAILED, "is not a notebook"),
+    "types": Attack("cells of wrong types", wrong_types, FAILED, "is not a notebook"),
     "large": Attack("a file of 11 MB", too_large, FAILED, "more than 10"),
     "link": Attack("a link to the solutions", linked, FAILED, "is a link"),
     "folder": Attack("a folder with the notebook's name", a_folder, FAILED, "a link or a folder"),
@@ -511,7 +511,7 @@ print('STOLEN')
         "found by its name",
         FULL,
     ),
-    "twice": Attack("the same answer twice", changed(duplicate), GRADED, "stood there twice", FULL),
+    "twice": Attack("the same answer twice", changed(duplicate), GRADED, "appeared twice", FULL),
     "markdown": Attack("an answer turned into text", changed(code_as_markdown), GRADED, "", FULL),
     "points": Attack(
         "a thousand points in the metadata", changed(award_itself), GRADED, "", FULL - 2
@@ -922,7 +922,7 @@ import ctypes
 print('STOLEN' if ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0 else 'nothing')
 """),
         REVIEW,
-        "reaches below Python",
+        "bypasses Python",
         0,
     ),
     "killer": Attack(
@@ -1159,7 +1159,7 @@ def test_feedback_shows_a_script_as_text(aftermath):
     assert "<script>alert" not in text and not re.search(r"<[^>]*onerror", text)
     page = kit.folder / "grading" / "feedback" / "history" / CHAPTER / f"{NOTEBOOK}.html"
     text = page.read_text(encoding="utf-8")
-    assert "Showed hidden tests." in text and "CausalSelfAttention(12, 4)" not in text
+    assert "Removed: it showed hidden tests." in text and "CausalSelfAttention(12, 4)" not in text
 
 
 @pytest.fixture

@@ -209,12 +209,12 @@ def test_a_start_that_was_killed_is_completed_by_the_next(home, monkeypatch):
     [
         ("my-gpt2", "`course start my_gpt2`"),
         ("a/b", "`course start b`"),
-        ("class", "is no name for a package"),
+        ("class", "is not a valid package name"),
         ("../x", "`course start x`"),
         ("torch", "torch is installed here already"),
         ("gpt2", "gpt2 is installed here already"),
-        ("folder", "is no package, having no __init__.py"),
-        ("file", "is no package, having no __init__.py"),
+        ("folder", "is not a package: it has no __init__.py"),
+        ("file", "is not a package: it has no __init__.py"),
     ],
 )
 def test_start_says_what_is_wrong_and_writes_nothing(home, capsys, name, says):
@@ -223,7 +223,7 @@ def test_start_says_what_is_wrong_and_writes_nothing(home, capsys, name, says):
     (home / "file").write_text("mine")
     before = sorted(home.rglob("*"))
     said_2 = main(["start", name]), capsys.readouterr().err
-    assert said_2[0] == 2 and says in said_2[1].replace("has no", "is no")
+    assert said_2[0] == 2 and says in said_2[1]
     assert sorted(home.rglob("*")) == before
 
 

@@ -51,7 +51,7 @@ def in_words(error: Exception, exercise: Exercise) -> str:
     if isinstance(error, NameError):
         return (
             f"`{error.name}` is not defined{place(error)}. If a cell above defines it, run the "
-            "cells from the top; if none does, import it or mend its spelling."
+            "cells from the top; if none does, import it or correct its spelling."
         )
     said = f"{type(error).__name__}: {error}".rstrip(": ")
     return f"{said}{place(error)} (run the test cell to see where it comes from)"
@@ -104,7 +104,7 @@ def progress(exercise: Exercise, namespace: dict[str, Any]) -> Progress:
             if str(error):  # PyTorch's own, about a type that it does not serve
                 return Progress(exercise, "fails", in_words(error, exercise))
             if name := unfinished(exercise):
-                why = f"`raise NotImplementedError()` still stands in `{name}`: delete that line"
+                why = f"`raise NotImplementedError()` is still in `{name}`: delete that line"
                 return Progress(exercise, "fails", why)
             return Progress(exercise, "not answered yet")
         except SystemExit:
@@ -175,11 +175,11 @@ def load(path: Path) -> tuple[NotebookNode, list[Exercise]]:
     except Exception as error:  # nbformat raises many kinds
         why = str(error).strip().partition("\n")[0][:120]
         raise ValueError(
-            f"{path} is no notebook that can be read ({why}): take a fresh copy and paste your "
+            f"{path} cannot be read as a notebook ({why}): take a fresh copy and paste your "
             "answers into it"
         ) from None
     if not todo:
-        raise ValueError(f"{path} has no exercises: name a notebook of exercises/")
+        raise ValueError(f"{path} has no exercises: name a notebook in exercises/")
     return notebook, todo
 
 
@@ -203,7 +203,7 @@ def run_in_kernel(notebook: NotebookNode, folder: Path) -> tuple[int, str]:
         why = f"runs for longer than {CHECKED_CELL_SECONDS} s: is there a loop that never ends?"
         return len(begun), why
     except DeadKernelError:
-        return len(begun), "ends Python itself: does it exit, or run out of memory?"
+        return len(begun), "ends the Python process: does it exit, or run out of memory?"
     return len(begun), ""
 
 
@@ -230,14 +230,14 @@ def check(name: str) -> int:
         if error := error_of(cell):
             print(f"{begins(cell)} stops: {error}\n")
     if begun <= len(cells):
-        print(f"{begins(cells[begun - 1])} {stopped}\n\nWhat comes after it was not run.")
+        print(f"{begins(cells[begun - 1])} {stopped}\n\nNothing after it was run.")
         return 1
     tests = tests[: begun - len(cells)]
     lines = [printed(cell).strip() or str(Progress(exercise, "fails", error_of(cell)))
              for cell, exercise in zip(tests, todo, strict=False)]  # fmt: skip
     if stopped:
         lines[-1] = str(Progress(todo[len(tests) - 1], "fails", f"a test {stopped}"))
-        print("\n".join([*lines, "\nWhat comes after it was not run."]))
+        print("\n".join([*lines, "\nNothing after it was run."]))
         return 1
     print("\n".join([*lines, count(lines)]))
     return int(not all(map(passes, lines)))

@@ -51,7 +51,7 @@ def private_sources() -> Path | None:
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"COURSE_SOLUTIONS names {folder}, which is no folder: mend or unset it"
+            f"COURSE_SOLUTIONS names {folder}, which is not a folder: correct or unset it"
         )
     return folder
 
@@ -86,7 +86,7 @@ def overlay() -> Path:
     for path in ours:
         if not (ROOT / "solutions" / path.relative_to(private)).exists():
             raise ValueError(
-                f"{path} takes the place of nothing: name it as in solutions/, for example "
+                f"{path} replaces no notebook of the course: name it as in solutions/, as in "
                 "04_attention/attention.ipynb"
             )
     wanted = {path.relative_to(ROOT / "solutions"): path.read_bytes()
@@ -212,7 +212,7 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no CSV in UTF-8: save it as `CSV UTF-8`") from None
+        raise ValueError(f"{path} is not a CSV in UTF-8: save it as `CSV UTF-8`") from None
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
     rows = []
@@ -257,7 +257,7 @@ def read_roster(path: Path, known: Iterable[Student] = ()) -> list[Student]:
             raise ValueError(f"{where}: no id; each student needs one in a column `id`")
         student = Student(**{**found, "id": check_id(found["id"], where)})
         if student.id in students:
-            raise ValueError(f"{where}: {student.id} is there twice; an id is one student's")
+            raise ValueError(f"{where}: {student.id} appears twice; ids must differ")
         students[student.id] = student
     if not students:
         raise ValueError(f"{path} has no students: write a header `id,first_name,last_name,email`")
@@ -283,8 +283,8 @@ def check_id(name: str, where: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", name) or not name.strip("_.@+-"):
         raise ValueError(
-            f"{where}: the id {shown(repr(name))} cannot name a folder: use a-z, A-Z, 0-9, and "
-            "- _ . @ + inside"
+            f"{where}: the id {shown(repr(name))} cannot name a folder: use a-z, A-Z, 0-9 and "
+            "_, and after the first character also - . @ +"
         )
     return name
 

@@ -40,17 +40,17 @@ Write what raises NotImplementedError, in this order:
 
 {order}
 
-Each docstring says what goes in and what comes out, shapes included. All else is given.
+Each docstring says what goes in and out, shapes included. Everything else is provided.
 Chapter {number}, chapters/{stem}.ipynb, has the ideas. After each definition, run
 
     course check {number} --package {package}
 
-What is still a stub is the course's in that run, so begin with any chapter.
+In that run the course's code replaces remaining stubs, so begin with any chapter.
 """'''
 
 INIT = '''"""GPT-2, from an empty file.
 
-Each module is one chapter's: its first lines say what to write, and in which order.
+Each module belongs to a chapter; its first lines list what to write, in order.
 """
 '''
 
@@ -227,16 +227,16 @@ def start_package(package: str, folder: Path) -> list[str]:
     if not package.isidentifier() or keyword.iskeyword(package):
         better = re.sub(r"\W+", "_", Path(package).name).strip("_") or "my_gpt2"
         raise ValueError(
-            f"{package!r} is no name for a package: take letters, digits and _, as in "
+            f"{package!r} is not a valid package name: use letters, digits and _, as in "
             f"`course start {better if better.isidentifier() else 'my_gpt2'}`"
         )
     home = folder / package
     if not home.exists() and importlib.util.find_spec(package):
-        raise ValueError(f"{package} is installed here already: take another name, as in my_gpt2")
+        raise ValueError(f"{package} is installed here already: take another name, such as my_gpt2")
     if home.exists() and not (home / "__init__.py").is_file():
         raise FileExistsError(
-            f"{home} is there and is no package, having no __init__.py; it is as it was. Take "
-            "another name, or give the command in another folder."
+            f"{home} is not a package: it has no __init__.py. Nothing was changed. Take "
+            "another name, or run the command in another folder."
         )
     files = {"__init__.py": INIT, "__main__.py": MAIN.format(package=package)}
     files |= {f"{m.chapter.module}.py": stubs(m, package) for m in modules()}

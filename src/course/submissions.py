@@ -55,7 +55,9 @@ def read_submission(path: Path) -> NotebookNode:
         notebook.cells = [rebuilt(cell) for cell in notebook.cells]
     except Exception as error:  # nbformat raises many kinds, and a hostile file finds others
         why = str(error).strip().partition("\n")[0][:120]
-        raise BadSubmission(f"{path.name} is no notebook ({type(error).__name__}: {why})") from None
+        raise BadSubmission(
+            f"{path.name} is not a notebook ({type(error).__name__}: {why})"
+        ) from None
     if len(notebook.cells) > MOST_CELLS:
         raise BadSubmission(f"{path.name} has {len(notebook.cells)} cells, more than {MOST_CELLS}")
     return notebook
@@ -106,8 +108,8 @@ def that_counts(
         return first
     worked = (s for s in found if cells[s].source.split() != cell.source.split())
     counts = next(worked, first) if role(cell) in ("answer", "written") else first
-    which = "the first one" if counts == first else "the first one that was worked in"
-    remarks.append(f"{name} stood there twice; {which} counts")
+    which = "the first one" if counts == first else "the first one that was edited"
+    remarks.append(f"{name} appeared twice; {which} counts")
     for s in found:
         cells[s].metadata.pop("nbgrader", None)
         if s != counts and defines(cells[s], name) and defines(cells[counts], name):
@@ -229,7 +231,7 @@ SUSPECT_NAMES = {
     "__builtins__": "changes what Python itself does",
 }
 SUSPECT_MODULES = {
-    "ctypes": "reaches below Python",
+    "ctypes": "bypasses Python",
     "socket": "opens a connection",
     "subprocess": "starts a process",
     "multiprocessing": "starts a process",
@@ -319,7 +321,7 @@ def suspects(
                 if one + two in SUSPECT_NAMES:
                     found.append(f"{SUSPECT_NAMES[one + two]} (`{one + two}`)")
             case ast.FunctionDef(name="__eq__" | "__bool__" | "__torch_function__"):
-                found.append(f"bends comparisons (`{node.name}`)")
+                found.append(f"redefines comparisons (`{node.name}`)")
             case ast.Call():
                 found += suspect_call(node, shared)
         if isinstance(node, ast.Attribute):
@@ -604,7 +606,9 @@ class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
         for cell in nb.cells:
             text = told(cell) if cell.cell_type == "code" else ""
             if any(line in text for line in lines):
-                cell.outputs = [nbformat.v4.new_output("stream", text="Showed hidden tests.\n")]
+                cell.outputs = [
+                    nbformat.v4.new_output("stream", text="Removed: it showed hidden tests.\n")
+                ]
         nb, resources = super().preprocess(nb, resources)
         return nb, resources
 
