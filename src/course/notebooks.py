@@ -87,7 +87,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+def as_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     """Return a table that a notebook shows as one, in JupyterLab and in the book."""
     from IPython.display import Markdown
 
