@@ -149,6 +149,7 @@ def environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_MMAP_THRESHOLD_": "131072",  # see `give_back_pieces_of` in `course.cost`
         "MPLBACKEND": "agg",
         "JUPYTER_PLATFORM_DIRS": "1",
         "NBGRADER_EXECUTION": "autograde",
@@ -227,6 +228,7 @@ class SandboxedKernelManager(AsyncKernelManager):
     """
 
     overstepped = ""
+    files: tuple[int, ...] = ()  # that it gets open, by their numbers: its ends of pipes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the private folder, and the one for the grader's links."""
@@ -265,8 +267,8 @@ class SandboxedKernelManager(AsyncKernelManager):
         return command(inner, self.private)
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-        nowhere = subprocess.DEVNULL
-        await super()._async_launch_kernel(kernel_cmd, **kw, stdout=nowhere, stderr=nowhere)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        await super()._async_launch_kernel(kernel_cmd, **kw, **quiet, pass_fds=self.files)
         await self.take_sockets()
 
     _launch_kernel = _async_launch_kernel
