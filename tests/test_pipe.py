@@ -298,9 +298,10 @@ class Ran(Exception):
     """Code of the other side has run here."""
 
 
-def message(**parts):
-    body = json.dumps({"value": None, "changed": [], "table": [], "news": [], "sizes": [], **parts})
-    return struct.pack("!I", len(body)) + body.encode()
+def message(data=b"", **parts):
+    body = json.dumps({"value": None, "changed": [], "table": [], "news": [],
+                       "sizes": [len(data)] if data else [], **parts})  # fmt: skip
+    return struct.pack("!I", len(body)) + body.encode() + data
 
 
 MESSAGES = {
@@ -319,28 +320,93 @@ MESSAGES = {
     "handle": message(value=["mine", 0, "", ["__eq__"]]), "news": message(news=[[0, None, []]]),
     "changed": message(changed=[[0, ["list", []]]]), "no error": message(error=3),
     "hash": message(table=[["set", [["ref", 0]]]], value=["ref", 0]),
+    "digits": message(value=["int", "f" * 5000]),
+    "a record of torch": message(
+        table=[["object", "torch._library.utils:Kernel", [["func", 1]]]], value=["ref", 0]),
+    "no numbers": message(
+        table=[["tensor", "uint8", [2**40], False, False, None, 0]], sizes=[0]),
 }  # fmt: skip
+
+
+@contextlib.contextmanager
+def saying(data):
+    """Yield what calls an answer at whose other end somebody says this, and no more."""
+    ours, theirs = socket.socketpair()
+
+    def lie():
+        with contextlib.suppress(OSError), theirs:
+            theirs.sendall(data)
+            theirs.shutdown(socket.SHUT_WR)
+            while theirs.recv(2**16):
+                pass
+
+    thread = threading.Thread(target=lie)
+    with ours:
+        pipe = Pipe(ours, True, classes=CLASSES)
+        thread.start()
+        yield Answer("f", lambda: pipe)
+        ours.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_what_is_no_message_ends_the_test_and_runs_nothing(name):
-    ours, theirs = socket.socketpair()
-    with ours:
-        pipe = Pipe(ours, True, classes=CLASSES)
+    with saying(MESSAGES[name]) as call, pytest.raises((Gone, TypeError)):
+        call(1)
 
-        def lie():
-            with contextlib.suppress(OSError), theirs:
-                theirs.sendall(MESSAGES[name])
-                theirs.shutdown(socket.SHUT_WR)
-                while theirs.recv(2**16):
-                    pass
 
-        thread = threading.Thread(target=lie)
-        thread.start()
-        with pytest.raises((Gone, TypeError)):
-            Answer("f", lambda: pipe)(1)
-        ours.shutdown(socket.SHUT_RDWR)
-        thread.join()
+def test_a_bool_is_true_or_false_whatever_its_byte():
+    tensor = message(b"\x02\x00", table=[["tensor", "bool", [2], False, False, None, 0]],
+                     value=["ref", 0])  # fmt: skip
+    with saying(tensor) as call:
+        assert call(1).view(torch.uint8).tolist() == [1, 0]
+    array = message(b"\x02\x00", table=[["array", "|b1", [2], 0]], value=["ref", 0])
+    with saying(array) as call:
+        assert call(1).view(np.uint8).tolist() == [1, 0]
+
+
+def test_whoever_answers_twice_has_said_what_comes_next():
+    """As a process does that forks: a reply is a value, whoever sends it, and when."""
+    with saying(message(value=1) + message(value=2) + message(error=[["ValueError"], ""])) as call:
+        assert [call(0), call(0)] == [1, 2]
+        with pytest.raises(ValueError):
+            call(0)
+        with pytest.raises(Gone):
+            call(0)
+
+
+def test_the_two_sides_do_not_call_each_other_without_end():
+    def back_and_forth(f, mine):
+        return f(lambda g: back_and_forth(f, g), mine)
+
+    with learner({"echo": back_and_forth, "after": lambda: 3}) as call:
+        with pytest.raises((RecursionError, RuntimeError)):
+            call("echo", lambda g, mine: g(mine), 1)
+        assert call("after") == 3
+
+
+def test_an_answer_does_not_end_the_loop_that_calls_it():
+    def stop(x):
+        raise StopIteration
+
+    with learner({"stop": stop, "numbers": lambda: iter([1, 2])}) as call:
+        with pytest.raises(RuntimeError):
+            list(map(lambda x: call("stop", x), [1, 2]))
+        assert list(call("numbers")) == [1, 2]
+
+
+def test_what_is_in_an_object_is_found_by_looking_through_it():
+    class Full(Always):
+        __contains__ = Always.__eq__
+
+    class Few(Full):
+        def __iter__(self):
+            return iter([1, 2])
+
+    with learner({"full": Full, "few": Few}) as call:
+        with pytest.raises(TypeError):
+            assert 3 in call("full")
+        assert 3 not in call("few") and 2 in call("few")
 
 
 # --- What a test hands over ----------------------------------------------------------------------
@@ -379,6 +445,8 @@ READS = {
     "a private name": ("model", "_fault"), "a dictionary": ("model", "__dict__"),
     "what can be called": ("scorer", "kind"), "a class": ("kind", "kind"),
     "a generator": ("numbers", "gi_frame"), "the class of a model": ("model", "__reduce__"),
+    "a compiler": ("model", "compile"), "a part": ("model", "set_submodule"),
+    "a state of its own": ("model", "register_state_dict_post_hook"),
 }  # fmt: skip
 
 
@@ -398,6 +466,50 @@ def test_the_learner_reads_nothing_of_the_tests_but_what_was_handed_over(name):
               "numbers": numbers()}  # fmt: skip
     with learner({"read": read}) as call:
         assert call("read", things[what.partition(".")[0]], attribute) == "refused"
+
+
+def test_no_error_of_a_test_tells_the_name_of_what_it_handed_over():
+    class Faulty(Model):
+        def step(self):
+            raise ValueError("a step too far")
+
+    def faulty(x):
+        return x.nothing
+
+    def tell(thing, f):
+        said = []
+        for trial in (lambda: thing.step(1, 2), lambda: thing.nothing, lambda: thing.step(),
+                      lambda: thing(), lambda: f(), lambda: f(1), lambda: thing[0]):  # fmt: skip
+            try:
+                trial()
+            except Exception as error:
+                said.append((type(error).__name__, str(error)))
+        return said
+
+    with learner({"tell": tell}) as call:
+        said = call("tell", Faulty(), faulty)
+    assert len(said) == 7 and "aulty" not in str(said), said
+    assert said[2] == ("ValueError", "a step too far")
+
+
+def test_of_the_tensors_that_both_sides_have_nothing_but_gradients_is_asked():
+    def ask(model, x, loss_of):
+        weight, loss = model.inner.weight, loss_of(model)
+        got = []
+        for number in range(20):
+            for name in ("untyped_storage", "numpy", "register_hook", "data", "grad_fn"):
+                with contextlib.suppress(Exception):
+                    got.append(model._pipe.ask("get", ["yours", number], (name,), {}))
+        try:
+            got.append(model._pipe.ask("call", ["yours", model._number], (x,), {}, watch=True))
+            got.append(model._pipe.report)
+        finally:
+            loss.backward()
+        return len(got), got[-1], weight.grad is not None
+
+    with learner({"ask": ask}) as call:
+        found = call("ask", Model(), torch.ones(1, 2), lambda model: model.inner.weight.sum())
+    assert found == (2, None, True)
 
 
 def test_functions_models_and_generators_of_a_test_work_there():
@@ -640,6 +752,6 @@ def test_a_verdict_is_plain_words_whatever_was_raised():
 
     assert verdict_of(None) is None
     assert verdict_of(Mute()) == {"ename": "Mute", "evalue": "", "gone": False}
-    assert (
-        verdict_of(Gone("x"))["gone"] and len(verdict_of(ValueError("x" * 9999))["evalue"]) == 5000
-    )
+    assert verdict_of(Gone("x"))["gone"]
+    assert len(verdict_of(ValueError("x" * 9999))["evalue"]) == 5000
+    assert verdict_of(ValueError("a \ud800"))["evalue"].encode() == b"a ?"

@@ -34,6 +34,15 @@ MOST_TEXT, MOST_BYTES = 16 * 2**20, 128 * 2**20  # of a message: its JSON, and i
 MOST_DIGITS = 4000  # bits of a whole number
 MOST_LETTERS = 5000  # of an error's message
 NAMES = ("call", "get", "item", "len", "iter", "next", "in", "copy", "backward")
+MODELS_SHOW = {  # of what PyTorch gives to every model: nothing that sets a part or compiles
+    "apply", "bfloat16", "buffers", "children", "cpu", "double", "eval", "float", "forward",
+    "get_parameter", "get_submodule", "half", "load_state_dict", "modules", "named_buffers",
+    "named_children", "named_modules", "named_parameters", "parameters",
+    "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "requires_grad_", "state_dict", "to", "train", "training", "zero_grad",
+}  # fmt: skip
+NAMING = (AttributeError, NameError, NotImplementedError, TypeError)  # their texts name classes
+TRUTH = b"\0" + b"\1" * 255  # what each byte of a tensor of bools becomes: no third value
 METHODS = {  # what a handle can do if its object can
     "__call__": lambda self, *args, **named: self._ask("call", *args, **named),
     "__iter__": lambda self: self._ask("iter"),
@@ -45,6 +54,7 @@ METHODS = {  # what a handle can do if its object can
 CALLED_ONLY = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, type)
 NEVER = (types.ModuleType, types.FrameType, types.CodeType, types.TracebackType)
 BOTH_HAVE = ("torch", "gpt2", "miniweb")  # packages whose classes both sides have
+WITH_RECORDS = BOTH_HAVE[1:]  # and those whose records cross by value
 ERRORS = {
     name: value
     for name, value in vars(builtins).items()
@@ -301,9 +311,7 @@ class Reader:
         if kind == "tensor":
             return self.tensor(*entry[1:])
         if kind == "array":
-            import numpy
-
-            array = numpy.frombuffer(self.blobs[entry[3]], self.number_type(entry[1]))
+            array = self.numbers(self.blobs[entry[3]], entry[1])
             return array.reshape([int(side) for side in entry[2]]).copy()
         if kind == "generator":
             import torch
@@ -380,6 +388,8 @@ class Reader:
         if kind == "record":
             return self.record(self.known_class(rest[0]), [self.read(part) for part in rest[1]])
         if kind == "int":
+            if len(rest[0]) > MOST_DIGITS:
+                raise Gone("a whole number has too many digits")
             return int(rest[0], 16)
         if kind == "bytes":
             return bytes.fromhex(rest[0])
@@ -394,9 +404,7 @@ class Reader:
         if kind == "frozenset":
             return frozenset(map(self.read, rest[0]))
         if kind == "scalar":
-            import numpy
-
-            return numpy.frombuffer(bytes.fromhex(rest[1]), self.number_type(rest[0]))[0]
+            return self.numbers(bytes.fromhex(rest[1]), rest[0])[0]
         if kind in ("dtype", "device"):
             import torch
 
@@ -405,14 +413,14 @@ class Reader:
             return getattr(torch, rest[0]) if kind == "dtype" else torch.device(rest[0])
         raise Gone(f"{kind!r} is no kind of value")
 
-    def number_type(self, name: Any) -> Any:
-        """Return a NumPy type of numbers or text, none of objects."""
+    def numbers(self, data: bytes, name: Any) -> Any:
+        """Return an array of numbers or text, none of objects."""
         import numpy
 
         kind = numpy.dtype(str(name))
         if kind.hasobject or kind.kind not in "biufcSUmM":
             raise Gone(f"{name!r} is no type of numbers")
-        return kind
+        return numpy.frombuffer(data.translate(TRUTH) if kind.kind == "b" else data, kind)
 
     def tensor(
         self, kind: str, shape: list[int], wants: bool, graph: bool, home: int | None, blob: int
@@ -423,12 +431,11 @@ class Reader:
         if kind not in DTYPES or any(type(side) is not int or side < 0 for side in shape):
             raise Gone("that is no tensor")
         dtype, data = getattr(torch, kind), self.blobs[blob]
-        if not data:
-            value = torch.empty(shape, dtype=dtype)
-            if value.numel():
-                raise Gone("a tensor without numbers")
-        else:
-            value = torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+        if not data and 0 not in shape:
+            raise Gone("a tensor without numbers")
+        data = bytearray(data.translate(TRUTH) if kind == "bool" else data)
+        flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        value = flat.reshape(shape)
         if self.pipe.trusted:  # what a learner returns is a result, and no part of a graph
             return value.requires_grad_() if wants and not graph else value
         if graph and home is not None and torch.is_grad_enabled():
@@ -444,7 +451,9 @@ class Reader:
             raise Gone("that is no handle")
         if number not in self.pipe.handles:
             known = None if self.pipe.trusted else self.pipe.find_class(kind)
-            made = handle_class(frozenset(can), known.__name__ if known else "Handle")
+            # Whether a learner's object has something in it is found by looking through it.
+            able = frozenset(can) - ({"__contains__"} if self.pipe.trusted else set())
+            made = handle_class(able, known.__name__ if known else "Handle")
             self.pipe.handles[number] = made(self.pipe, number, known)
         return self.pipe.handles[number]
 
@@ -478,7 +487,7 @@ def class_name(kind: type, pipe: "Pipe") -> str:
     is_record = dataclasses.is_dataclass(kind) or (
         issubclass(kind, tuple) and hasattr(kind, "_fields")
     )
-    if is_record and (name := shared_name(kind)):
+    if is_record and (name := shared_name(kind)).startswith(WITH_RECORDS):
         return name
     return kind.__name__ if pipe.classes.get(kind.__name__) is kind else ""
 
@@ -645,12 +654,17 @@ class Pipe:
                 if "do" in reply:
                     self.answer(reply, blobs)
                     continue
-                return self.result(reply, blobs, writer.objects)
+                return self.result(reply, blobs, writer.objects, ends=do == "next")
         finally:
             self.sent = before
 
-    def result(self, reply: dict[str, Any], blobs: list[bytes], objects: list[Any]) -> Any:
-        """Take over what a call has changed, and return its result or raise its error."""
+    def result(
+        self, reply: dict[str, Any], blobs: list[bytes], objects: list[Any], ends: bool
+    ) -> Any:
+        """Take over what a call has changed, and return its result or raise its error.
+
+        Only with `ends` is that StopIteration: it would end a loop of a test that calls an answer.
+        """
         try:
             self.learn(reply["news"], blobs)
             reader = Reader(self, reply["table"], blobs, objects)
@@ -661,7 +675,9 @@ class Pipe:
                 return reader.read(reply["value"])
             names, said = reply["error"]
             said = str(said)[:MOST_LETTERS]
-            kinds = [ERRORS[name] for name in names if name in ERRORS] or [RuntimeError]
+            kinds = [ERRORS[name] for name in names if name in ERRORS]
+            if StopIteration in kinds and not ends:
+                kinds = []
         except Refused:
             raise
         except (RecursionError, MemoryError) as error:
@@ -717,7 +733,7 @@ class Pipe:
                 with set_mode(message.get("mode", 1)):
                     value, reply = self.do(message, args, named, reply)
             except (Exception, SystemExit) as error:
-                reply["error"] = [names_of(error), said_by(error)]
+                reply["error"] = self.told(error)
             try:
                 writer = Writer(self, objects, reply=True)
                 reply["value"] = writer.write(value)
@@ -725,11 +741,16 @@ class Pipe:
                 reply["table"], reply["news"] = writer.table, self.news(writer)
                 self.send(reply, writer.blobs)
             except (Exception, SystemExit) as error:
-                said = [names_of(error), said_by(error)]
                 nothing: dict[str, Any] = {"value": None, "changed": [], "table": [], "news": []}
-                self.send({**nothing, "error": said}, [])
+                self.send({**nothing, "error": self.told(error)}, [])
         finally:
             self.got = before
+
+    def told(self, error: BaseException) -> list[Any]:
+        """Return the classes and the text of an error, but no text that names what a test hides."""
+        named = self.trusted and isinstance(error, NAMING)
+        said = "this cannot be done with an object of a test" if named else said_by(error)
+        return [[kind.__name__ for kind in type(error).__mro__], said]
 
     def do(
         self, message: dict[str, Any], args: list[Any], named: dict[str, Any], reply: dict[str, Any]
@@ -744,7 +765,7 @@ class Pipe:
             target = self.held[which]
         if self.trusted:
             check_allowed(target, do, args)
-        if do == "call" and message.get("watch"):
+        if do == "call" and message.get("watch") and not self.trusted:
             from course.watch import Watch
 
             with Watch() as watch:
@@ -824,14 +845,18 @@ def check_allowed(target: Any, do: str, args: list[Any]) -> None:
 
     Raises AttributeError if not.
     """
-    kept = isinstance(target, NEVER) or do not in NAMES
+    torch = sys.modules.get("torch")
+    is_tensor = torch is not None and isinstance(target, torch.Tensor)
+    kept = isinstance(target, NEVER) or do not in NAMES or is_tensor != (do == "backward")
     if do == "get":
         name = args[0] if args else ""
-        torch = sys.modules.get("torch")
         is_model = torch is not None and isinstance(target, torch.nn.Module)
         kept = kept or not isinstance(name, str) or name.startswith("_")
         kept = kept or isinstance(target, (*CALLED_ONLY, Iterator))
-        kept = kept or (callable(target) and not is_model)
+        if is_model:
+            kept = kept or (name not in MODELS_SHOW and hasattr(torch.nn.Module, name))
+        else:
+            kept = kept or callable(target)
     if kept:
         raise AttributeError(f"no {args[0] if args else do!r} of a test's object can be read")
 
@@ -865,11 +890,6 @@ def set_mode(number: Any) -> Any:
     if number == 2:
         return torch.inference_mode()
     return torch.enable_grad() if number else torch.no_grad()
-
-
-def names_of(error: BaseException) -> list[str]:
-    """Return the names of an error's classes, the first of which is its own."""
-    return [kind.__name__ for kind in type(error).__mro__]
 
 
 def said_by(error: BaseException) -> str:

@@ -74,7 +74,7 @@ def verdict_of(error: BaseException | None) -> dict[str, Any] | None:
     if error is None:
         return None
     try:
-        said = str(error)[:MOST_LETTERS]
+        said = str(error)[:MOST_LETTERS].encode(errors="replace").decode()  # no half a character
     except Exception:  # a message may be made of what a learner returned
         said = ""
     return {"ename": type(error).__name__, "evalue": said, "gone": isinstance(error, Gone)}
