@@ -8,6 +8,7 @@ reaches what it must not reach prints STOLEN.
 import copy
 import functools
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -29,7 +30,7 @@ import pytest
 from classkit import CHAPTER, NOTEBOOK, Class, cell_named, source
 from nbformat.v4 import new_code_cell
 
-from course import sandbox
+from course import mutants, sandbox
 from course.chapters import ROOT
 from course.exercises import HIDDEN
 from course.sandbox import OPT_OUT
@@ -1336,6 +1337,21 @@ def test_the_way_out_says_what_it_risks(small):
     run = small.course("grade", "4", f"--{OPT_OUT}")
     assert "WITHOUT A SANDBOX: submissions can read solutions and change marks" in run.stdout
     assert "NOT SANDBOXED" in run.stdout and small.result("ann")["score"] == FULL
+
+
+def test_a_matrix_that_should_be_avoided_is_seen_in_the_sandbox(tmp_path):
+    """Whoever makes it: the memory is measured from outside."""
+    kit = classkit.make_class(tmp_path, ["ann"])
+    notebook, name = classkit.solution(), f"{LEFT_OUT}__matrix_in_numpy"
+    made = mutants.answers_beside(ROOT / "solutions" / CHAPTER / f"{NOTEBOOK}.ipynb")[name]
+    cell_named(notebook, LEFT_OUT).source = "import math, numpy\n" + inspect.getsource(
+        made
+    ).replace(name, LEFT_OUT)
+    kit.submit("ann", notebook)
+    kit.course("grade", "4")
+    assert (kit.result("ann")["status"], kit.result("ann")["score"]) == (GRADED, FULL)
+    said = [o for cell in kit.graded("ann").cells for o in cell.get("outputs", [])]
+    assert "bytes were taken at a time" in str(said)
 
 
 AS_A_USER = """

@@ -706,6 +706,23 @@ def test_every_answer_gets_the_verdict_that_it_gets_in_a_notebook(path, name):
     }, there
 
 
+def survives_by_name(kind):
+    """Read in an error what a run is called, which a test does not hand over."""
+    said = ""
+    for trial in (lambda run: run.nothing, lambda run: run.save(1), lambda run: run.step(1)):
+        try:
+            trial(kind())
+        except Exception as error:
+            said += str(error)
+    return "'Run'" in said or "'SavesAsBytes'" in said
+
+
+def test_no_answer_reads_its_verdict_in_an_error_of_a_test():
+    notebook = notebook_of(next(path for path in SOLUTIONS if path.stem == "training"))
+    found = judged(notebook, {"survives": survives_by_name}, {"test_survives"})
+    assert all("test_survives" in found[part] for part in mutants.PARTS), found
+
+
 @pytest.mark.parametrize("name", ["matrix_in_numpy", "stores_the_blocks", "right__two_passes"])
 def test_memory_is_seen_from_outside(name):
     path = next(path for path in SOLUTIONS if path.stem == "attention")

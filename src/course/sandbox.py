@@ -12,6 +12,7 @@ whoever wants to run submissions without it sets COURSE_UNSANDBOXED to the words
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import stat
@@ -47,6 +48,7 @@ MESSAGE_BYTES = 16 * 2**20
 MESSAGES = 20  # that wait to be read; more wait in the sandbox
 SCRATCH_BYTES = 256 * 2**20
 DEVICE_BYTES = 64 * 2**20  # of /dev/shm
+STARTED = itertools.count()  # sandboxes of this process
 START_SECONDS = 120  # until a kernel has made its sockets, on a machine that has much else to do
 INSTALL = (
     "submissions run in a sandbox, and it cannot be had here: {why}.\n"
@@ -170,7 +172,7 @@ def command(inner: list[str], private: Path) -> list[str]:
     outer = ["env", "-i", f"PATH={os.environ.get('PATH', os.defpath)}", "choom", "-n", "1000", "--"]
     bwrap = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
     if os.getuid() == 0:
-        user = str(2_000_000 + os.getpid())
+        user = str(2_000_000 + 256 * os.getpid() + next(STARTED) % 256)
         os.chown(private, int(user), int(user))
         bwrap += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
         bwrap += ["--unshare-cgroup-try", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]

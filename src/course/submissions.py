@@ -289,7 +289,8 @@ class TesterProcess:
         file = self.control.makefile("r", encoding="utf-8")
         self.ready, self.done = threading.Event(), threading.Event()
         mine = (file, self.ready, self.done)
-        threading.Thread(target=self.listen, args=mine, daemon=True).start()
+        self.listener = threading.Thread(target=self.listen, args=mine, daemon=True)
+        self.listener.start()
         self.say(self.cells)
 
     def say(self, message: Any) -> None:
@@ -309,7 +310,7 @@ class TesterProcess:
 
     def listen(self, file: IO[str], ready: threading.Event, done: threading.Event) -> None:
         """Take what it says: that it is ready, a verdict, or that something is to be measured."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, psutil.Error):
             for line in iter(file.readline, ""):
                 message = json.loads(line)
                 if "measure" in message:
@@ -334,6 +335,7 @@ class TesterProcess:
         self.process.wait()
         with suppress(OSError):
             self.control.shutdown(socket.SHUT_RDWR)
+        self.listener.join()  # nothing that it heard is taken for the word of the next one
         self.control.close()
         self.scratch.remove()
 
@@ -524,9 +526,15 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
 
 
 def failing(notebook: NotebookNode) -> list[str]:
-    """Run a notebook as a submission is run; return the names of the tests that fail."""
-    notebook = deepcopy(notebook)
-    SandboxedExecute(config=configure(Config())).preprocess(notebook, {"metadata": {"path": "."}})
+    """Run a notebook as a submission is run; return the names of the tests that fail.
+
+    Raises ValueError if it cannot be run to its end.
+    """
+    notebook, place = deepcopy(notebook), {"metadata": {"path": "."}}
+    try:
+        SandboxedExecute(config=configure(Config())).preprocess(notebook, place)
+    except (DeadKernelError, CellTimeoutError):
+        raise ValueError(f"of the instructor's own: {SandboxedExecute.trouble}") from None
     return [
         grade_id(cell)
         for cell in notebook.cells
