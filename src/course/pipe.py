@@ -293,7 +293,6 @@ class Reader:
         """Rebuild the table."""
         self.pipe, self.blobs = pipe, blobs
         self.objects = list(known)
-        self.entries = table
         entries = list(table)
         first = len(self.objects)
         self.objects += [self.shell(entry) for entry in entries]
