@@ -49,6 +49,7 @@ NOTEBOOK_BYTES = 10 * 2**20
 MOST_CELLS = 1000
 OUTPUT_BYTES = 2**20  # of what a submission may print, errors included
 SETUP_SECONDS = 60  # for the first cell, which imports torch: that takes long on a busy machine
+OWN_SECONDS = 600  # for a cell of the instructor's own: a busy machine says nothing against it
 DIED = {"ename": "RuntimeError", "evalue": "what was returned stopped the test", "gone": False}
 CUT = "... cut: the notebook has printed more than a megabyte\n"
 
@@ -531,8 +532,9 @@ def failing(notebook: NotebookNode) -> list[str]:
     Raises ValueError if it cannot be run to its end.
     """
     notebook, place = deepcopy(notebook), {"metadata": {"path": "."}}
+    run = SandboxedExecute(config=configure(Config()), timeout=OWN_SECONDS)
     try:
-        SandboxedExecute(config=configure(Config())).preprocess(notebook, place)
+        run.preprocess(notebook, place)
     except (DeadKernelError, CellTimeoutError):
         raise ValueError(f"of the instructor's own: {SandboxedExecute.trouble}") from None
     return [
