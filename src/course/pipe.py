@@ -429,10 +429,10 @@ class Reader:
 
         if kind not in DTYPES or any(type(side) is not int or side < 0 for side in shape):
             raise Gone("that is no tensor")
-        dtype, data = getattr(torch, kind), self.blobs[blob]
+        dtype, given = getattr(torch, kind), self.blobs[blob]
+        data = bytearray(given.translate(TRUTH) if kind == "bool" else given)
         if not data and 0 not in shape:
             raise Gone("a tensor without numbers")
-        data = bytearray(data.translate(TRUTH) if kind == "bool" else data)
         flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
         value = flat.reshape(shape)
         if self.pipe.trusted:  # what a learner returns is a result, and no part of a graph
@@ -451,8 +451,8 @@ class Reader:
         if number not in self.pipe.handles:
             known = None if self.pipe.trusted else self.pipe.find_class(kind)
             # Whether a learner's object has something in it is found by looking through it.
-            able = frozenset(can) - ({"__contains__"} if self.pipe.trusted else set())
-            made = handle_class(able, known.__name__ if known else "Handle")
+            able = [name for name in can if name != "__contains__" or not self.pipe.trusted]
+            made = handle_class(frozenset(able), known.__name__ if known else "Handle")
             self.pipe.handles[number] = made(self.pipe, number, known)
         return self.pipe.handles[number]
 
