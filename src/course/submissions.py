@@ -532,9 +532,10 @@ def failing(notebook: NotebookNode) -> list[str]:
     Raises ValueError if it cannot be run to its end.
     """
     notebook, place = deepcopy(notebook), {"metadata": {"path": "."}}
-    run = SandboxedExecute(config=configure(Config()), timeout=OWN_SECONDS)
+    config = configure(Config())
+    config.Execute.timeout = OWN_SECONDS
     try:
-        run.preprocess(notebook, place)
+        SandboxedExecute(config=config).preprocess(notebook, place)
     except (DeadKernelError, CellTimeoutError):
         raise ValueError(f"of the instructor's own: {SandboxedExecute.trouble}") from None
     return [

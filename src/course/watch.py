@@ -14,6 +14,11 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.elements, self.called = 0, set[str]()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare PyTorch the import of its compiler, which takes longer than all the tests."""
+        return False
+
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
     ) -> Any:
