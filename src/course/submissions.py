@@ -537,7 +537,8 @@ def failing(notebook: NotebookNode) -> list[str]:
     try:
         SandboxedExecute(config=config).preprocess(notebook, place)
     except (DeadKernelError, CellTimeoutError):
-        raise ValueError(f"of the instructor's own: {SandboxedExecute.trouble}") from None
+        why = SandboxedExecute.trouble
+        raise ValueError(f"the instructor's own answers do not run: {why}") from None
     return [
         grade_id(cell)
         for cell in notebook.cells
