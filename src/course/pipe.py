@@ -849,10 +849,9 @@ def check_allowed(target: Any, do: str, args: list[Any]) -> None:
     kept = isinstance(target, NEVER) or do not in NAMES or is_tensor != (do == "backward")
     if do == "get":
         name = args[0] if args else ""
-        is_model = torch is not None and isinstance(target, torch.nn.Module)
         kept = kept or not isinstance(name, str) or name.startswith("_")
         kept = kept or isinstance(target, (*CALLED_ONLY, Iterator))
-        if is_model:
+        if torch is not None and isinstance(target, torch.nn.Module):
             kept = kept or (name not in MODELS_SHOW and hasattr(torch.nn.Module, name))
         else:
             kept = kept or callable(target)
