@@ -741,7 +741,7 @@ def test_the_limits_of_chapter_9_come_out_another_way() -> None:
         assert row[1].split() == [f"{float(limit):.3f}" for limit in limits], language
     hashed = {a: sum(is_held_out("phrase", a, t) for t in things) for a in adjectives}
     by_text = f"{float(phrase_limits(hashed)[1]):.3f}"
-    assert f"by hash, English from the left by the odds of the text: {by_text}" in printed
+    assert f"by hash, English from the left: by the odds of the text {by_text}" in printed
     text, both = expected["Korean"][1], expected["Korean"][3]
     assert f"'Korean left': '{text}', 'Korean both': '{both}'" in printed
     assert len(set(expected["Korean"][:3])) == 1, "the balanced pairs set readers apart"
