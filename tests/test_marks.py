@@ -1,6 +1,8 @@
 """What gives marks back, without a class: pages, and what a spreadsheet reads."""
 
 import html.parser
+import mmap
+import multiprocessing
 import sys
 import time
 
@@ -225,3 +227,26 @@ def test_a_limit_that_is_overlooked_comes_again():
 )  # fmt: skip
 def test_a_spreadsheet_computes_nothing_and_a_terminal_does_as_before(value, written):
     assert marks.harmless(value) == written
+
+
+def takes(more):
+    """Exit with 1 if 100 MB do not fit, 2 if a gigabyte more than allowed does."""
+    marks.limit_memory(more)
+    try:
+        bytes(100 * 2**20)
+    except MemoryError:
+        sys.exit(1)
+    try:
+        bytes(more + 2**30)
+    except MemoryError:
+        sys.exit(0)
+    sys.exit(2)
+
+
+def test_the_memory_of_a_page_is_counted_without_that_of_the_grader():
+    """A grader that holds three gigabytes draws pages as well."""
+    with mmap.mmap(-1, 3 * 2**30):
+        process = multiprocessing.get_context("fork").Process(target=takes, args=(2**30,))
+        process.start()
+        process.join()
+    assert process.exitcode == 0

@@ -308,6 +308,13 @@ def draw_page(page: Path, chapter: str, name: str, student: str) -> str:
     return "" if process.exitcode == 0 else f"it cannot be drawn; see {log.name}"
 
 
+def limit_memory(more: int) -> None:
+    """Allow this process so many bytes more than it has; a fork has its parent's, used or not."""
+    has = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])  # pages
+    most = has * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def notebook_page(page: Path, chapter: str, name: str, student: str) -> None:
     """Write the page of a graded notebook.
 
@@ -317,7 +324,7 @@ def notebook_page(page: Path, chapter: str, name: str, student: str) -> None:
     from nbgrader.converters import GenerateFeedback
     from traitlets.config import Config
 
-    resource.setrlimit(resource.RLIMIT_AS, (PAGE_MEMORY, PAGE_MEMORY))
+    limit_memory(PAGE_MEMORY)
     resource.setrlimit(resource.RLIMIT_CPU, (PAGE_SECONDS, PAGE_SECONDS + 5))
     config = configure(Config())
     directory = course_directory(config, student_id=student, assignment_id=chapter)
