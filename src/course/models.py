@@ -543,7 +543,7 @@ sentence among {pages:,} pages.
 
 {scores}
 
-Where all pairs are right the bootstrap has no width: 3/150 = 0.02 is the margin then.
+Where all pairs are right, or none, the bootstrap has no width: 3/150 = 0.02 is the margin then.
 
 What a tenfold of parameters adds to the share of pairs, by the seeds that have every size:
 

@@ -178,7 +178,7 @@ def web_pages(seed: int, pool: int, repeated: bool) -> list[str]:
 
 @cache
 def repeated_pages() -> list[str]:
-    """Return the bilingual pages that hold the first N_REPEATED pairs of seed 0, and no other."""
+    """Return the bilingual pages that hold the first N_REPEATED pairs of seed 0, and few others."""
     few, n_pairs = list[str](), 0
     for page in miniweb.documents(FIRST_SEED, WEB_WORLD, ["bilingual"]):
         n_pairs += len(FORM.findall(page.text))
