@@ -341,7 +341,7 @@ def test_the_first_that_fails_is_shown_and_what_comes_after_waits(check, package
         "attention_weights    FAILS\n",
         "attend               to write\n",
         "split_heads          its turn comes after attention_weights\n",
-        "attention_weights does not hold this: rows sum to one.\n   row 0 sums to 0.6\n",
+        "attention_weights breaks this rule: rows sum to one.\n   row 0 sums to 0.6\n",
         "my_gpt2/attention.py, line 9: y\n",
         "For example\n   attention_weights(q)\n   is 1\n   not 2\n",
         "It behaves like this mistake: The mask comes too late.\n",

@@ -169,7 +169,7 @@ def rows(module: Module, left: list[str], result: Ascent) -> list[str]:
 
 def failure(result: Ascent, job: Job, earlier: list[str], tree: ast.Module) -> list[str]:
     """Say what is wrong, where, and what it looks like."""
-    lines = [f"{result.rung} does not hold this: {result.sentence}."]
+    lines = [f"{result.rung} breaks this rule: {result.sentence}."]
     lines += [wrapped(result.error or "an assertion fails without words")]
     if result.place:
         lines += [f"   {result.place}"]

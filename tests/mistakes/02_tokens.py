@@ -56,8 +56,8 @@ def bytes_to_unicode__by_the_byte():
 
 
 def bytes_to_unicode__latin_1():
-    """Every byte stands for itself; a space or a control character cannot be seen: those 68 become
-    U+0100 and up."""
+    """Every byte keeps its own character, but spaces and control characters cannot be seen: those
+    68 become U+0100 and up."""
     return {b: chr(b) for b in bytes_to_unicode()}
 
 
@@ -68,17 +68,17 @@ def count_pieces__words_by_split(texts):
 
 
 def count_pieces__characters(texts):
-    """Characters are counted; pieces of GPT-2's pattern are asked: PATTERN.findall."""
+    """This counts characters. Count pieces of GPT-2's pattern: PATTERN.findall."""
     return Counter("".join(texts))
 
 
 def merge_pair__overlapping(word, pair, new):
-    """A token is used twice where pairs overlap, as in 1 1 1: after a merge go on behind it."""
+    """A token is used twice where pairs overlap, as in 1 1 1: continue after the merged pair."""
     return [new for p in pairwise(word) if p == pair] + word[-1:] * (tuple(word[-2:]) != pair)
 
 
 def merge_pair__first_only(word, pair, new):
-    """Only the first pair is merged: go on to the end."""
+    """Only the first pair is merged: continue to the end."""
     for i, two in enumerate(pairwise(word)):
         if two == pair:
             return [*word[:i], new, *word[i + 2 :]]
@@ -92,8 +92,8 @@ def merge_pair__drops_the_last(word, pair, new):
 
 
 class LinkedTokens__no_check(LinkedTokens):
-    """A place is merged though its pair is gone: in 1 1 1 the first merge has used up the second
-    token. Look whether both tokens are still there."""
+    """A position is merged although its pair is gone: in 1 1 1 the first merge uses up the second
+    token. Check that both tokens are still there."""
 
     def merge(self, pair, new):
         for i in sorted(self.where.pop(pair, ())):
@@ -140,12 +140,12 @@ def train_merges__rarest_first(pieces, n_merges):
 
 
 def train_merges__one_more(pieces, n_merges):
-    """There is one merge too many: n_merges are asked."""
+    """There is one merge too many: learn n_merges, no more."""
     return train_merges(pieces, n_merges + 1)
 
 
 def build_vocab__end_of_text_first(merges):
-    """The end of text is to have the last id, behind bytes and merges."""
+    """The end of text has the last id, after bytes and merges."""
     tokens = [END_OF_TEXT.encode(), *sorted(build_vocab(merges), key=build_vocab(merges).get)[:-1]]
     return {token: i for i, token in enumerate(tokens)}
 
@@ -196,7 +196,7 @@ merge_by_rank__highest_rank_first = merge_linked__highest_rank_first = highest_r
 
 
 def split_special__always(text, allowed_special):
-    """The text is cut whether that is allowed or not. Typed by a user, the mark is text."""
+    """The text is split even where that is not allowed. There the mark is ordinary text."""
     return text.split(END_OF_TEXT)
 
 
@@ -213,7 +213,7 @@ class Codec__decodes_each_token(Codec):
 
 
 class Codec__strict(Codec):
-    """Bytes that are no UTF-8 raise an error; a model may write them: errors="replace"."""
+    """Bytes that are not UTF-8 raise an error, but a model may write them: errors="replace"."""
 
     def decode(self, ids):
         return b"".join(self.tokens[i] for i in ids).decode()
@@ -232,7 +232,7 @@ class Codec__no_pattern(Codec):
 
 
 class Codec__end_of_text_behind_all(Codec):
-    """An end of text stands behind the last part too; there is one fewer than parts."""
+    """There is an end of text after the last part too; it belongs only between parts."""
 
     def encode(self, text, allowed_special=frozenset()):
         return [*super().encode(text, allowed_special), self.end_of_text]
@@ -256,7 +256,7 @@ def stream_decode__forgets_the_rest(codec, ids):
 
 
 def stream_encode__chunk_by_chunk(codec, chunks, allowed_special=frozenset()):
-    """Each chunk is encoded by itself, but a piece may go on in the next chunk: hold the end of the
-    text back."""
+    """Each chunk is encoded by itself, but a piece may continue in the next chunk: hold back the
+    end of the text."""
     for chunk in chunks:
         yield from codec.encode(chunk, allowed_special)

@@ -54,7 +54,7 @@ def text_hash__python_s_own(document):
 
 
 def is_validation__the_rest(document, fraction=0.1):
-    """The parts are exchanged: the smaller one is for validation."""
+    """The parts are swapped: the smaller one is for validation."""
     return not is_validation(document, fraction)
 
 
@@ -70,7 +70,7 @@ def split_text__cuts_each_chunk(chunks, n_train, validation):
 
 
 def split_text__the_other_part(chunks, n_train, validation):
-    """The parts are exchanged: the first n_train characters are for training."""
+    """The parts are swapped: the first n_train characters are for training."""
     text = "".join(chunks)
     yield text[:n_train] if validation else text[n_train:]
 
@@ -200,7 +200,7 @@ def pad_rows__on_the_left(documents, end_of_text, n_ctx):
 
 
 def pad_rows__end_is_not_learned(documents, end_of_text, n_ctx):
-    """The end of a document is no target: the model would never learn to stop."""
+    """The end of a document is not a target: the model would never learn to stop."""
     x, y = pad_rows(documents, end_of_text, n_ctx)
     return x, y.masked_fill(y == end_of_text, IGNORE)
 

@@ -74,7 +74,7 @@ def causal_mask__from_the_upper_left(n_dst, n_src, device=None):
 
 
 def causal_mask__transposed(n_dst, n_src, device=None):
-    """Rows and columns are exchanged: row i is a query, column j a key, and j may be at most i's
+    """Rows and columns are swapped: row i is a query, column j a key, and j may be at most i's
     position."""
     return arange(n_dst)[:, None] <= arange(n_src) - n_src + n_dst
 
@@ -85,7 +85,7 @@ def causal_mask__says_what_is_hidden(n_dst, n_src, device=None):
 
 
 def causal_mask__numbers(n_dst, n_src, device=None):
-    """The mask is right but of the wrong type: ones and zeros are numbers, and bool is wanted."""
+    """The mask is right but has the wrong type: return bool, not ones and zeros."""
     return causal_mask(n_dst, n_src).float()
 
 
@@ -157,14 +157,14 @@ def attend__stores_the_mask(q, k, v, visible=None):
 
 def attend__stores_the_weights(q, k, v, visible=None):
     """The weights of T times S numbers are stored. Let PyTorch's fused kernel,
-    F.scaled_dot_product_attention, make them and use them up piece by piece."""
+    F.scaled_dot_product_attention, compute and use them block by block."""
     visible = causal_mask(q.size(-2), k.size(-2)) if visible is None else visible
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
     return scores.masked_fill(~visible, float("-inf")).softmax(-1) @ v
 
 
 def attend__always_causal(q, k, v, visible=None):
-    """`visible` is ignored: where it is given, it says alone what each query sees."""
+    """`visible` is ignored: where it is given, it alone decides what each query sees."""
     return attend(q, k, v)
 
 
@@ -179,7 +179,7 @@ def attend__is_causal_with_a_past(q, k, v, visible=None):
 
 def split_heads__by_view_alone(x, n_head):
     """view alone cuts through time: a head gets whole tokens instead of a slice of each. View as
-    (B, T, n_head, D), then exchange T and n_head."""
+    (B, T, n_head, D), then swap T and n_head."""
     B, T, C = x.shape
     return x.reshape(B, n_head, T, C // n_head)
 
@@ -192,14 +192,13 @@ def split_heads__interleaved(x, n_head):
 
 
 def split_heads__no_transpose(x, n_head):
-    """The heads come after the positions: exchange dimensions 1 and 2."""
+    """The heads come after the positions: swap dimensions 1 and 2."""
     B, T, C = x.shape
     return x.view(B, T, n_head, C // n_head)
 
 
 def merge_heads__by_view_alone(x):
-    """The heads of a token are not concatenated: exchange heads and positions first, then
-    reshape."""
+    """The heads of a token are not concatenated: swap heads and positions first, then reshape."""
     B, H, T, D = x.shape
     return x.reshape(B, T, H * D)
 

@@ -82,7 +82,7 @@ class MLP__relu(MLP):
 
 
 class MLP__no_nonlinearity(MLP):
-    """Two linear layers follow each other, which is one linear layer: GELU goes between them."""
+    """Two linear layers in a row are one linear layer: GELU goes between them."""
 
     def forward(self, x):
         return self.c_proj(self.c_fc(x))
@@ -143,7 +143,8 @@ class Block__no_norm(Block):
 
 
 class Block__parallel(Block):
-    """Attention and MLP read the same x. In GPT-2 the MLP reads what attention has added to."""
+    """Attention and MLP read the same x. In GPT-2 the MLP reads x after attention has added to
+    it."""
 
     def forward(self, x, past=None, visible=None):
         return x + self.attn(self.ln_1(x), past, visible) + self.mlp(self.ln_2(x))
@@ -163,7 +164,7 @@ def positions__from_0(start, end, n_ctx, device):
 
 
 def positions__one_too_many(start, end, n_ctx, device):
-    """There is one position too many: `end` is not among them, as in range."""
+    """There is one position too many: `end` itself is excluded, as in range."""
     return torch.arange(start, end + 1, device=device)
 
 
@@ -198,7 +199,7 @@ class GPT__embedding_scaled(GPT):
 
 
 class GPT__probabilities(GPT):
-    """The result is probabilities. Return logits: loss and sampler bring the softmax."""
+    """The result is probabilities. Return logits: the loss and the sampler apply the softmax."""
 
     def forward(self, idx, past=None):
         return super().forward(idx, past).softmax(-1)
@@ -234,7 +235,7 @@ class GPT__torch_s_own_initialization(GPT):
 
 
 class GPT__positions_at_0_02(GPT):
-    """Position embeddings begin with a standard deviation of 0.02; theirs is 0.01."""
+    """Position embeddings start with a standard deviation of 0.02; it should be 0.01."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -250,7 +251,7 @@ def init_weights__variance_for_deviation(module):
 
 
 def init_weights__biases_too(module):
-    """Biases are drawn; they begin at 0."""
+    """Biases are drawn at random; they start at 0."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
@@ -282,7 +283,7 @@ def scale_residual_init__scales_what_reads(model):
 
 
 def scale_residual_init__everything(model):
-    """Every weight is scaled; only what writes into the stream is to be, each c_proj.weight."""
+    """Every weight is scaled; scale only what writes into the stream, each c_proj.weight."""
     multiply(model, "", (2 * model.config.n_layer) ** -0.5)
 
 

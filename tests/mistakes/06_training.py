@@ -88,19 +88,20 @@ EXAMPLES = {
 
 
 def learning_rate__steps_from_1(step, config):
-    """Warm-up begins at 0: the first step would move nothing. Step 0 has 1 / n_warmup of it."""
+    """Warm-up begins at 0: the first step would move nothing. Step 0 has 1 / n_warmup of the
+    peak."""
     return learning_rate(step - 1, config) if step else 0.0
 
 
 def learning_rate__no_warmup(step, config):
-    """There is no warm-up: for n_warmup steps the rate rises in a line."""
+    """There is no warm-up: for n_warmup steps the rate rises linearly."""
     way = min((step + 1) / config.n_steps, 1)
     low, high = config.min_learning_rate, config.learning_rate
     return low + (high - low) * (1 + math.cos(math.pi * way)) / 2
 
 
 def learning_rate__falls_in_a_line(step, config):
-    """After the warm-up the rate falls in a line; it falls along half a cosine."""
+    """After the warm-up the rate falls linearly; it should follow half a cosine."""
     if step < config.n_warmup:
         return learning_rate(step, config)
     way = (step + 1 - config.n_warmup) / (config.n_steps - config.n_warmup)
@@ -118,7 +119,7 @@ def learning_rate__rises_again(step, config):
 
 
 def learning_rate__falls_to_0(step, config):
-    """The rate falls to 0; it falls to min_learning_rate."""
+    """The rate falls to 0; it should fall to min_learning_rate."""
     if step < config.n_warmup:
         return learning_rate(step, config)
     way = (step + 1 - config.n_warmup) / (config.n_steps - config.n_warmup)
@@ -131,24 +132,24 @@ def next_token_loss__shifts_again(logits, targets):
 
 
 def next_token_loss__counts_padding(logits, targets):
-    """IGNORE is divided by: the mean is over the targets that count."""
+    """Ignored targets are in the divisor: the mean is over the targets that count."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / len(
         targets.flatten()
     )
 
 
 def next_token_loss__sum(logits, targets):
-    """This is a sum; a mean over the targets is asked."""
+    """This is a sum: return the mean over the targets."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
 
 
 def next_token_loss__softmax_twice(logits, targets):
-    """cross_entropy takes logits; given probabilities, it makes a second softmax of them."""
+    """cross_entropy takes logits; given probabilities, it applies a second softmax."""
     return F.cross_entropy(logits.softmax(-1).flatten(0, 1), targets.flatten())
 
 
 def next_token_loss__each(logits, targets):
-    """Losses of single tokens are returned; one number, their mean, is asked."""
+    """The losses of single tokens are returned: return one number, their mean."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
 
 
@@ -158,25 +159,26 @@ def parameter_groups__all_decay(model, weight_decay):
 
 
 def parameter_groups__exchanged(model, weight_decay):
-    """The groups are exchanged: matrices and embeddings decay, vectors do not."""
+    """The groups are swapped: matrices and embeddings decay, vectors do not."""
     first, second = parameter_groups(model, weight_decay)
     return [first | {"weight_decay": 0.0}, second | {"weight_decay": weight_decay}]
 
 
 def new_optimizer__adam(model, config):
-    """Adam adds the decay to the gradient, where it is rescaled. AdamW takes it off the weights."""
+    """Adam adds the decay to the gradient, where it is rescaled. AdamW subtracts it from the
+    weights directly."""
     return torch.optim.Adam(
         parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=config.betas
     )
 
 
 def new_optimizer__default_betas(model, config):
-    """betas are PyTorch's own, (0.9, 0.999): take those of the configuration."""
+    """betas are PyTorch's defaults, (0.9, 0.999): use those of the configuration."""
     return torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate)
 
 
 def new_optimizer__one_group(model, config):
-    """All parameters decay alike: give it the groups of parameter_groups."""
+    """All parameters decay: pass the groups of parameter_groups."""
     return torch.optim.AdamW(
         model.parameters(),
         lr=config.learning_rate,
@@ -196,7 +198,7 @@ def added(model, batches, weigh):
 
 
 def backward__mean_of_means(model, batches, precision):
-    """Each batch counts alike, so a token in a padded batch counts more: weigh by targets."""
+    """Each batch counts the same, so a token in a padded batch counts more: weight by targets."""
     return added(model, batches, lambda n, counts: 1 / len(counts))
 
 
@@ -224,7 +226,7 @@ def stepped(model, optimizer, batches, step, config, zero=True, clip=True, rate=
 
 
 def train_step__gradients_pile_up(*arguments):
-    """The gradients of the step before are still there: optimizer.zero_grad() first."""
+    """The gradients of the previous step are still there: optimizer.zero_grad() first."""
     return stepped(*arguments, zero=False)
 
 
@@ -239,20 +241,21 @@ def train_step__one_rate(*arguments):
 
 
 def train_step__same_batches(model, optimizer, batches, step, config):
-    """Every step sees the first batches again: step * accumulate is the number of its first."""
+    """Every step sees the first batches again: step * accumulate is the index of its first
+    batch."""
     first = type("First", (), {"batch": lambda self, i: batches.batch(i % config.accumulate)})()
     return train_step(model, optimizer, first, step, config)
 
 
 def evaluate__mean_of_means(model, batches, n_batches=None, *, first=0, progress=False):
-    """Each batch counts alike; each target is to: divide all nats by all targets."""
+    """Each batch counts the same, but each target should: divide all nats by all targets."""
     steps = range(first, first + (n_batches or batches.n_batches))
     losses = [float(next_token_loss(model(x), y)) for x, y in map(batches.batch, steps)]
     return sum(losses) / len(losses)
 
 
 def evaluate__leaves_eval_mode(model, batches, n_batches=None, *, first=0, progress=False):
-    """The model is left in eval mode: put it back as it was."""
+    """The model is left in eval mode: restore its mode."""
     loss = evaluate(model, batches, n_batches, first=first)
     model.eval()
     return loss

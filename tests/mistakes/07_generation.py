@@ -70,7 +70,7 @@ FIRST = first_of(generate, 3, [1, 2], 3)[2]
 
 
 def keep_top_k__loses_ties(logits, k):
-    """Of two tokens that tie with the k-th one is lost: keep all that are at least as large."""
+    """One of two tokens that tie with the k-th is lost: keep all that are at least as large."""
     values, places = logits.topk(min(k, logits.size(-1)))
     return torch.full_like(logits, float("-inf")).scatter(-1, places, values)
 
@@ -109,7 +109,7 @@ def keep_top_p__threshold(logits, p, keep_crossing=True):
 
 
 def keep_top_p__ignores_keep_crossing(logits, p, keep_crossing=True):
-    """keep_crossing is ignored: False drops the token that crosses p, save the first."""
+    """keep_crossing is ignored: False drops the token that crosses p, unless it is the first."""
     return keep_top_p(logits, p)
 
 
@@ -128,12 +128,13 @@ def knobs(logits, temperature, *, k=None, p=None, keep_crossing=True, late=False
 
 
 def reshape_logits__multiplied(logits, sampling):
-    """Logits are multiplied by the temperature: divide, so that a high one makes them alike."""
+    """Logits are multiplied by the temperature: divide by it, so a high one makes them more
+    alike."""
     return knobs(logits, 1 / sampling.temperature, k=sampling.top_k, p=sampling.top_p)
 
 
 def reshape_logits__temperature_last(logits, sampling):
-    """The temperature comes last, so top-p has cut another distribution: it comes first."""
+    """The temperature is applied last, so top-p has cut another distribution: apply it first."""
     return knobs(
         logits - logits.amax(-1, keepdim=True), max(sampling.temperature, 1e-38), k=sampling.top_k,
         p=sampling.top_p, late=True,
@@ -141,7 +142,7 @@ def reshape_logits__temperature_last(logits, sampling):
 
 
 def reshape_logits__overflows(logits, sampling):
-    """A tiny temperature makes logits infinite and the softmax nan: take off the largest logit of
+    """A tiny temperature makes logits infinite and the softmax nan: subtract the largest logit of
     each row first."""
     return knobs(logits, max(sampling.temperature, 1e-38) * 1e-9 if sampling.temperature < 1e-9
                  else sampling.temperature, k=sampling.top_k, p=sampling.top_p)  # fmt: skip
@@ -153,17 +154,17 @@ def choose__always_greedy(logits, sampling, generator=None):
 
 
 def choose__ignores_the_knobs(logits, sampling, generator=None):
-    """The knobs are not turned before drawing: reshape_logits."""
+    """The sampling settings are not applied before the draw: reshape_logits."""
     return choose(logits, Sampling(sampling.temperature), generator)
 
 
 def choose__one_dimension_too_many(logits, sampling, generator=None):
-    """The result is (B, 1); (B,) is asked: squeeze the last dimension."""
+    """The result has shape (B, 1), not (B,): squeeze the last dimension."""
     return choose(logits, sampling, generator)[:, None]
 
 
 class LayerCache__writes_over(LayerCache):
-    """Each piece is written to the start of the buffer, over the past: go on at `length`."""
+    """Each piece is written to the start of the buffer, over the past: continue at `length`."""
 
     def append(self, k, v):
         self.length = k.size(2)
@@ -171,7 +172,7 @@ class LayerCache__writes_over(LayerCache):
 
 
 class LayerCache__returns_the_new(LayerCache):
-    """Only the new keys and values are returned: all up to `length` are asked."""
+    """Only the new keys and values are returned: return all up to `length`."""
 
     def append(self, k, v):
         super().append(k, v)
@@ -191,12 +192,12 @@ class LayerCache__returns_the_whole_buffer(LayerCache):
 
 
 def next_logits__of_the_first(model, idx, cache=None):
-    """These are the logits behind the first token; the last one's are asked: [:, -1]."""
+    """These are the logits after the first token; return those after the last: [:, -1]."""
     return model(idx)[:, 0]
 
 
 def next_logits__of_all(model, idx, cache=None):
-    """Logits of all positions are returned; only the last one's are asked."""
+    """The logits of all positions are returned; return only those of the last."""
     return model(idx)
 
 
@@ -210,8 +211,8 @@ def next_tokens__forgets(model, ids, sampling, generator=None, use_cache=True):
 
 
 def next_tokens__slides_by_one(model, ids, sampling, generator=None, use_cache=True):
-    """The window slides by one token, so that nothing cached holds any more: when it outgrows
-    n_ctx, keep its newer half."""
+    """The window slides by one token, so nothing cached is valid any more: when it outgrows n_ctx,
+    keep its newer half."""
     window = list(ids)
     while True:
         window = window[-model.config.n_ctx :]
@@ -230,16 +231,16 @@ def generate__yields_the_stop(model, ids, n_new, sampling=GREEDY, **options):
 
 
 def generate__ignores_the_stop(model, ids, n_new, sampling=GREEDY, **options):
-    """`stop` is ignored: end where it would come."""
+    """`stop` is ignored: end just before it."""
     return generate(model, ids, n_new, sampling, **{**options, "stop": None})
 
 
 def generate__yields_the_prompt(model, ids, n_new, sampling=GREEDY, **options):
-    """The prompt is yielded again; only what is new is asked."""
+    """The prompt is yielded again; yield only what is new."""
     yield from ids
     yield from generate(model, ids, n_new, sampling, **options)
 
 
 def generate__one_too_many(model, ids, n_new, sampling=GREEDY, **options):
-    """There is one token too many: up to n_new."""
+    """There is one token too many: yield at most n_new."""
     return generate(model, ids, n_new + 1, sampling, **options)

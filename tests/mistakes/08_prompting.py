@@ -54,7 +54,7 @@ EXAMPLES = {
 
 
 def with_examples__behind_the_prompt(prompt, examples, separator=" = "):
-    """The examples come behind the prompt; they come before it, so that it is continued."""
+    """The examples come after the prompt; put them before it, so that the prompt is continued."""
     return "\n".join([prompt, *(left + separator + right for left, right in examples)])
 
 
@@ -64,17 +64,17 @@ def with_examples__on_one_line(prompt, examples, separator=" = "):
 
 
 def complete_rows__with_the_prompt(model, idx, n_new, ends=()):
-    """The prompt is returned too; only what is new is asked."""
+    """The prompt is returned too; return only what is new."""
     return torch.cat([idx, complete_rows(model, idx, n_new, ends)], dim=1)
 
 
 def complete_rows__never_stops_early(model, idx, n_new, ends=()):
-    """Rows go on after all of them have ended: stop there."""
+    """Rows continue after all of them have ended: stop there."""
     return complete_rows(model, idx, n_new)
 
 
 def complete_rows__forgets_the_prompt(model, idx, n_new, ends=()):
-    """Each new token is written after the one before it alone: keep the past, by the cache."""
+    """Each new token is predicted from the one before it alone: keep the past in the cache."""
     new = []
     for _ in range(n_new):
         idx = choose(next_logits(model, idx), GREEDY)[:, None]
@@ -83,12 +83,12 @@ def complete_rows__forgets_the_prompt(model, idx, n_new, ends=()):
 
 
 def first_line__whole_text(tokenizer, ids):
-    """The text goes on behind the end of the line."""
+    """The text continues after the end of the line."""
     return tokenizer.decode(ids).strip()
 
 
 def first_line__goes_on_behind_the_end_of_text(tokenizer, ids):
-    """The text goes on behind the end of text, into another document: cut there first."""
+    """The text continues after the end of text, into another document: cut there first."""
     return tokenizer.decode(ids).partition("\n")[0].strip()
 
 
@@ -122,7 +122,7 @@ def log_likelihoods__means(model, tokenizer, starts, ends):
 
 
 def log_likelihoods__and_the_end_of_text(model, tokenizer, starts, ends):
-    """The end of text behind the end is scored too: that the document ends is not asked."""
+    """An end of text after the end is scored too: score only the tokens of the end."""
     return scored(model, tokenizer, starts, ends, stop=True)
 
 
@@ -132,12 +132,12 @@ def log_likelihoods__sign(model, tokenizer, starts, ends):
 
 
 def choose_candidates__the_other_scoring(model, tokenizer, prompts, candidates, partial=True):
-    """Full and partial scoring are exchanged: partial counts only what is behind the candidate."""
+    """Full and partial scoring are swapped: partial counts only what follows the candidate."""
     return choose_candidates(model, tokenizer, prompts, candidates, not partial)
 
 
 def choose_candidates__always_full(model, tokenizer, prompts, candidates, partial=True):
-    """Partial scoring counts the candidate too: only what is behind it is scored."""
+    """Partial scoring counts the candidate too: score only what follows it."""
     return choose_candidates(model, tokenizer, prompts, candidates, False)
 
 
@@ -152,23 +152,24 @@ def choose_candidates__the_least_likely(model, tokenizer, prompts, candidates, p
 
 
 def exact_match__contains(answers, references):
-    """An answer counts that only contains the reference, or is in it: it must be equal."""
+    """An answer counts if it merely contains the reference or is part of it: it must be equal."""
     return np.array([float(a in r or r in a) for a, r in zip(answers, references, strict=True)])
 
 
 def exact_match__ignores_case_and_spaces(answers, references):
-    """Case and spaces are ignored: to the letter, it is said."""
+    """Case and spaces are ignored: the match must be exact."""
     pairs = zip(answers, references, strict=True)
     return np.array([float(a.strip().lower() == r.strip().lower()) for a, r in pairs])
 
 
 def exact_match__mean(answers, references):
-    """One mean is returned; a score for each answer is asked, (N,)."""
+    """One mean is returned; return a score for each answer, (N,)."""
     return np.mean([float(a == r) for a, r in zip(answers, references, strict=True)])
 
 
 def both_right__either(scores):
-    """One right item earns the pair: both must be right, so that pointing at one place does not."""
+    """One right item earns the pair: both must be right, so that naming one place every time earns
+    nothing."""
     return np.maximum(scores[::2], scores[1::2])
 
 
@@ -178,7 +179,7 @@ def both_right__halves(scores):
 
 
 def both_right__mean(scores):
-    """A pair earns the mean of its items; half a pair earns nothing."""
+    """A pair earns the mean of its items; a pair that is half right earns nothing."""
     return (scores[::2] + scores[1::2]) / 2
 
 
@@ -188,13 +189,13 @@ def bootstrap__without_replacement(scores, n_resamples=2000, seed=0):
 
 
 def bootstrap__of_the_items(scores, n_resamples=2000, seed=0):
-    """These are percentiles of the scores; of the means of resamples they are asked."""
+    """These are percentiles of the scores: take those of the means of the resamples."""
     low, high = np.percentile(scores, [2.5, 97.5])
     return float(low), float(high)
 
 
 def bootstrap__90_percent(scores, n_resamples=2000, seed=0):
-    """This interval holds 90 %: for 95 % take percentiles 2.5 and 97.5."""
+    """This interval is one of 90%: for 95% take percentiles 2.5 and 97.5."""
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(scores), size=(n_resamples, len(scores)))
     low, high = np.percentile(scores[draws].mean(axis=1), [5, 95])

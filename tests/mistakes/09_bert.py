@@ -100,7 +100,7 @@ EXAMPLES = {
 
 
 class FeedForward__tanh_gelu(FeedForward):
-    """The activation that is given is ignored."""
+    """The given activation is ignored."""
 
     def forward(self, x):
         return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
@@ -123,14 +123,14 @@ class PostNormBlock__normalizes_what_is_added(PostNormBlock):
 
 
 class PostNormBlock__causal(PostNormBlock):
-    """`visible` does not reach the attention, so it is causal: hand it on."""
+    """`visible` does not reach the attention, so it is causal: pass it on."""
 
     def forward(self, x, past=None, visible=None):
         return super().forward(x, past)
 
 
 def both_sides__shows_padding(idx, pad):
-    """Padding is visible, and what is visible is padding: idx != pad."""
+    """The mask is inverted, so only padding is visible: idx != pad."""
     return (idx == pad)[:, None, None, :]
 
 
@@ -172,7 +172,7 @@ class BERT__no_segments(BERT):
 
 
 class BERT__no_norm_of_embeddings(BERT):
-    """The sum of the embeddings is not normalized: ln_e."""
+    """The sum of the embeddings is not normalized: apply ln_e."""
 
     def forward(self, idx, segments, visible):
         x = self.wte(idx) + self.wpe(torch.arange(idx.size(1))) + self.wse(segments)
@@ -204,7 +204,7 @@ def join_segments__empty_second(first, second, special):
 
 
 def join_segments__two_cls(first, second, special):
-    """[CLS] opens the second segment too; it opens the input, once."""
+    """[CLS] opens the second segment too; it comes once, at the start of the input."""
     ids, segments = join_segments(first, second, special)
     n = segments.count(0)
     return (ids[:n] + [special.cls] * bool(second) + ids[n:], segments + [1] * bool(second))
@@ -237,12 +237,12 @@ def mask_tokens__all_are_targets(idx, special, generator, rate=0.15):
 
 
 def mask_tokens__maybe_none(idx, special, generator, rate=0.15):
-    """It may be that no token is chosen, and a mean over nothing is nan: choose at least one."""
+    """Sometimes no token is chosen, and a mean over nothing is nan: choose at least one."""
     return masked(idx, special, generator, rate, least=False)
 
 
 class MaskedGPT__causal(MaskedGPT):
-    """The model is causal still: hand both_sides(idx, pad) on as `visible`."""
+    """The model is still causal: pass both_sides(idx, pad) as `visible`."""
 
     def hidden(self, idx, past=None, visible=None):
         return GPT.hidden(self, idx, None, visible)
@@ -256,7 +256,7 @@ class MaskedGPT__sees_padding(MaskedGPT):
 
 
 def fill__probabilities(model, idx, mask):
-    """These are probabilities; their logarithms are asked: log_softmax."""
+    """These are probabilities; return their logarithms: log_softmax."""
     return fill(model, idx, mask).exp()
 
 
@@ -267,7 +267,8 @@ def fill__logits(model, idx, mask):
 
 
 def fill__the_place_before(model, idx, mask):
-    """The logits are those of the place before. A masked model's belong to the place itself."""
+    """The logits are those of the position before. A masked model's belong to the position
+    itself."""
     place = (idx == mask).int().argmax(1) - 1
     return model(idx)[torch.arange(len(idx)), place].log_softmax(-1).detach()
 
@@ -297,7 +298,7 @@ def pseudo_logprobs__unmasked(model, row, special):
 
 
 def pseudo_logprobs__all_masked_at_once(model, row, special):
-    """All tokens are masked at once; each is to be guessed from all the others."""
+    """All tokens are masked at once; guess each from all the others."""
     place = (row < min(special)).nonzero()[:, 0]
     hidden = row.clone()
     hidden[place] = special.mask
@@ -305,7 +306,7 @@ def pseudo_logprobs__all_masked_at_once(model, row, special):
 
 
 def pseudo_logprobs__sum(model, row, special):
-    """The sum is returned; one number a token is asked."""
+    """The sum is returned; return one number per token."""
     return pseudo_logprobs(model, row, special).sum()
 
 
@@ -317,15 +318,16 @@ class Classifier__always_first(Classifier):
 
 
 class Classifier__always_last(Classifier):
-    """The last place of a row may be padding: read a causal model at its last token, a masked one
-    at the first."""
+    """The last position of a row may be padding: read a causal model at its last token, a masked
+    one at the first."""
 
     def forward(self, idx):
         return self.head(self.body.hidden(idx)[:, -1])
 
 
 class Classifier__mean(Classifier):
-    """The mean of all places is read; [CLS] or the last token is, by the kind of model."""
+    """The mean of all positions is read: read [CLS] in a masked model, the last token in a causal
+    one."""
 
     def forward(self, idx):
         return self.head(self.body.hidden(idx).mean(1))

@@ -82,7 +82,7 @@ def angles(n_ctx, n_embd):
 
 
 def sinusoids__halves(n_ctx, n_embd, device=None):
-    """All sines come first, then all cosines. They take turns: sin, cos, sin ..."""
+    """All sines come first, then all cosines. They alternate: sin, cos, sin ..."""
     return torch.cat([angles(n_ctx, n_embd).sin(), angles(n_ctx, n_embd).cos()], dim=-1)
 
 
@@ -92,12 +92,12 @@ def sinusoids__cosines_first(n_ctx, n_embd, device=None):
 
 
 def sinusoids__positions_from_1(n_ctx, n_embd, device=None):
-    """Positions are counted from 1: from 0."""
+    """Positions are counted from 1; count from 0."""
     return sinusoids(n_ctx + 1, n_embd)[1:]
 
 
 class CrossAttention__keys_of_x(CrossAttention):
-    """Keys and values are made from x; the memory, the source, is not looked at."""
+    """Keys and values are made from x; the memory, the source, is not used."""
 
     def forward(self, x, memory, visible):
         q, k, v = self.heads(x, x)
@@ -113,14 +113,14 @@ class CrossAttention__queries_of_the_memory(CrossAttention):
 
 
 class CrossAttention__sees_padding(CrossAttention):
-    """`visible` is not handed on, so padding of the source is seen."""
+    """`visible` is not passed on, so padding of the source is seen."""
 
     def forward(self, x, memory, visible):
         return super().forward(x, memory, torch.ones_like(visible))
 
 
 class DecoderBlock__no_cross_attention(DecoderBlock):
-    """The source is not looked at: cross attention comes between self-attention and MLP."""
+    """The source is not read: cross-attention comes between self-attention and MLP."""
 
     def forward(self, x, memory, visible):
         x = self.ln_1(x + self.attn(x))
@@ -128,7 +128,7 @@ class DecoderBlock__no_cross_attention(DecoderBlock):
 
 
 class DecoderBlock__source_first(DecoderBlock):
-    """The source comes first; the translation so far does, then the source."""
+    """Cross-attention comes first; self-attention should, then cross-attention."""
 
     def forward(self, x, memory, visible):
         x = self.ln_2(x + self.cross(x, memory, visible))
@@ -146,7 +146,7 @@ class DecoderBlock__pre_norm(DecoderBlock):
 
 
 class DecoderBlock__sees_the_future(DecoderBlock):
-    """The translation is seen on both sides: its self-attention is causal."""
+    """The translation is seen on both sides: its self-attention must be causal."""
 
     def forward(self, x, memory, visible):
         x = self.ln_1(x + self.attn(x, None, torch.ones(1, 1, 1, x.size(1), dtype=torch.bool)))
@@ -155,12 +155,12 @@ class DecoderBlock__sees_the_future(DecoderBlock):
 
 
 def embed__unscaled(idx, wte):
-    """Embeddings are not scaled: times the root of their width."""
+    """Embeddings are not scaled: multiply by the root of their width."""
     return wte(idx) + sinusoids(idx.size(1), wte.embedding_dim)
 
 
 def embed__positions_scaled_too(idx, wte):
-    """Positions are scaled too: only the embeddings are."""
+    """Positions are scaled too: scale only the embeddings."""
     return embed__unscaled(idx, wte) * math.sqrt(wte.embedding_dim)
 
 
@@ -246,7 +246,7 @@ def noam_rate__no_warmup(step, n_embd, n_warmup=4000):
 
 
 def noam_rate__width_not_used(step, n_embd, n_warmup=4000):
-    """The width is not used: times n_embd ** -0.5."""
+    """The width is not used: multiply by n_embd ** -0.5."""
     return min((step + 1) ** -0.5, (step + 1) * n_warmup**-1.5)
 
 
@@ -264,12 +264,12 @@ def pad_pairs__source_not_closed(pairs, end, pad):
 
 
 def pad_pairs__padded_with_end(pairs, end, pad):
-    """Rows are padded with `end`, which would be learned: with `pad`."""
+    """Rows are padded with `end`, which would be learned: use `pad`."""
     return pad_pairs(pairs, end, end)
 
 
 def greedy_search__goes_on(model, source, n_new):
-    """A row goes on behind its `end`: put padding there."""
+    """A row continues after its `end`: put padding there."""
     memory, visible = model.encode(source)
     target = source.new_full((len(source), 1), model.config.end)
     for _ in range(n_new):
@@ -305,5 +305,5 @@ def beam_search__greedy(model, source, n_new, width=4, alpha=0.6):
 
 
 def beam_search__worst_first(model, source, n_new, width=4, alpha=0.6):
-    """The worst comes first: sort by score, falling."""
+    """The worst comes first: sort by score, highest first."""
     return beam_search(model, source, n_new, width, alpha)[::-1]
