@@ -181,6 +181,19 @@ def uncertainty__takes_ln_of_0(language, asked, seen):
     return nats
 
 
+def uncertainty__divides_by_0(language, asked, seen):
+    of_seen, of_both = Counter(), Counter()
+    for parts, weight in language.items():
+        of_seen[of(parts, seen)] += weight
+        of_both[of(parts, seen), of(parts, asked)] += weight
+    odds = [(weight, weight / of_seen[key]) for (key, _), weight in of_both.items()]
+    return -sum(weight * math.log(p) for weight, p in odds if p) / sum(language.values())
+
+
+def uncertainty__as_if_nothing_were_seen(language, asked, seen):
+    return mean_nats(language, asked, ())
+
+
 def uncertainty__joins_the_parts(language, asked, seen):
     joined = Counter()
     for parts, weight in language.items():

@@ -164,6 +164,11 @@ def gpt_rows__mask_of_numbers(cross, source, target, real):
     return cross(target, both(source, target), visible.float())
 
 
+def gpt_rows__true_is_hidden(cross, source, target, real):
+    T = target.size(1)
+    return cross(target, both(source, target), ~rectangle(real, T, causal_mask(T, T)))
+
+
 def gpt_rows__sets_padding_to_zero(cross, source, target, real):
     S, T = source.size(1), target.size(1)
     memory = both(source * real[..., None], target)
@@ -239,6 +244,11 @@ def measure_search__divides_by_the_penalty_again(models, width, alpha):
 
 def measure_search__takes_the_last_hypothesis(models, width, alpha):
     found = [beam_search(model, START, N_NEW, width, alpha)[-1] for model in models]
+    return means([s * length_penalty(len(i), alpha) for s, i in found], [i for _, i in found])
+
+
+def measure_search__takes_the_highest_score(models, width, alpha):  # an unfinished one, too
+    found = [max(beam_search(model, START, N_NEW, width, alpha)) for model in models]
     return means([s * length_penalty(len(i), alpha) for s, i in found], [i for _, i in found])
 
 
