@@ -7,6 +7,7 @@ counterpart in the dark: as far from the page as it was, in the same hue. What i
 import io
 import re
 from base64 import b64decode, b64encode
+from collections import Counter
 from copy import copy
 from functools import cache
 from hashlib import sha256
@@ -20,7 +21,7 @@ from PIL import Image
 from course.figures import local, read_svg
 
 PIXELS_PER_POINT = 110 / 72  # as wide as the PNG, which has 110 pixels an inch
-INK, PAPER = (0xCE, 0xD6, 0xDD), (0x14, 0x18, 0x1E)  # text and background of the dark theme
+INK, PAPER = (0xCE, 0xD6, 0xDD), (0x12, 0x12, 0x12)  # text and background of the dark theme
 THEME = {"000000": "currentColor", "ffffff": "var(--pst-color-background)"}
 COLOR = re.compile(r"(?<!\()#([0-9a-f]{6}|[0-9a-f]{3})\b", re.IGNORECASE)
 PICTURE = "data:image/png;base64,"
@@ -65,12 +66,25 @@ def draw(svg: str, alt: str) -> str:
         element.tag = local(element)  # in a page there are no namespaces
     about = {"class": f"drawing {name}", "role": "img", "aria-label": alt, "fill": "currentColor"}
     root.attrib = about | root.attrib
+    style = Element("style")
+    style.text = name_styles(root, name)
     if used:
         pairs = "".join(f"--c{color}:#{bytes(dark(color)).hex()};" for color in sorted(used))
-        style = Element("style")
-        style.text = f'@media screen{{html[data-theme="dark"] .{name}{{{pairs}}}}}'
-        root.insert(0, style)
+        style.text += f'@media screen{{html[data-theme="dark"] .{name}{{{pairs}}}}}'
+    root.insert(0, style)
     return ElementTree.tostring(root, "unicode").replace("&gt;", ">").replace(" />", "/>")
+
+
+def name_styles(root: Element, name: str) -> str:
+    """Put a class in the place of each style that several elements share; return their rules."""
+    times = Counter(element.get("style") for element in root.iter())
+    shared = [style for style, n in times.items() if style and n > 1]
+    classes = {style: f"s{i}" for i, style in enumerate(shared)}
+    for element in root.iter():
+        if element.get("style") in classes:
+            names = [element.get("class"), classes[element.attrib.pop("style")]]
+            element.set("class", " ".join(filter(None, names)))
+    return "".join(f".{name} .{one}{{{style}}}" for style, one in classes.items())
 
 
 def remove_ground(root: Element) -> None:

@@ -483,6 +483,22 @@ def test_the_contents_of_the_printed_book_are_numbered():
     assert rows == [("a", "4 A &lt; B"), ("b", "4.24 Exercises")]
 
 
+def test_icons_that_no_page_shows_are_dropped(book, page, site):
+    import book_html
+
+    style = (
+        '.a{b:c}.fa-1:before,.fa-2:before{content:"\\31"}.fa-3{--fa:"\\33"}.fa-lg{line-height:1}'
+    )
+    left = book_html.drop_icons(style, {"fa-2"})
+    assert left == style.replace('.fa-3{--fa:"\\33"}', "")
+    assert len(read(book, "_static/styles/pydata-sphinx-theme.css")) < 320_000
+    for name in ("index.html", "chapters/04_attention.html"):
+        page.goto(f"{site}/{name}")
+        drawn = "icons => icons.map(i => getComputedStyle(i, '::before').content)"
+        icons = page.locator("i[class*=fa-]").evaluate_all(drawn)
+        assert len(icons) > 3 and not {"none", "normal", '""'} & set(icons)
+
+
 @pytest.mark.parametrize("chapter", written(), ids=lambda chapter: chapter.stem)
 def test_each_svg_is_a_drawing_in_the_page(book, chapter):
     """With its alt text, with ids of its own, and without a script."""
@@ -502,6 +518,8 @@ def test_each_svg_is_a_drawing_in_the_page(book, chapter):
 
 
 def test_a_drawing_has_the_ink_and_the_ground_of_its_page(page, site):
+    import book_figures
+
     page.goto(f"{site}/chapters/04_attention.html")
     inks = set()
     for theme in THEMES:
@@ -514,6 +532,7 @@ def test_a_drawing_has_the_ink_and_the_ground_of_its_page(page, site):
             picture = Image.open(io.BytesIO(drawing.screenshot())).convert("RGB")
             assert f"rgb{picture.getpixel((2, 2))}" == ground, theme
     assert len(inks) == 2
+    assert (ink, ground) == tuple(f"rgb{c}" for c in (book_figures.INK, book_figures.PAPER))
 
 
 PALE = """() => {

@@ -170,16 +170,25 @@ def drawing(svg):
 
 
 def test_a_drawing_has_the_colors_of_the_theme(drawing):
-    inside = drawing.partition("</style>")[2]
+    name = re.search(r'class="drawing (\w+)"', drawing)[1]
+    night = re.search(rf'@media screen{{html\[data-theme="dark"\] \.{name}{{(.*?)}}}}', drawing)
+    inside = drawing.replace(night[0], "")
     assert "#000" not in inside and "#fff" not in inside
-    assert "var(--pst-color-background)" in inside and "currentColor" in drawing
+    assert "var(--pst-color-background)" in inside and "currentColor" in inside
     colors = set(re.findall(r"(?<![(\w])#([0-9a-f]{6})\b", inside))
     assert {"1b3a6b", "c8553d", "e4e4e4", "666666"} <= colors
     assert set(re.findall(r"var\(--c(\w+),#\1\)", inside)) == colors
-    style = re.search(r"<style>(.*?)</style>", drawing)[1]
+    assert dict(re.findall(r"--c(\w+):#(\w{6});", night[1])) == {
+        color: bytes(book_figures.dark(color)).hex() for color in colors
+    }
+
+
+def test_rules_of_a_drawing_hold_in_it_alone(svg, drawing):
     name = re.search(r'class="drawing (\w+)"', drawing)[1]
-    assert style.startswith(f'@media screen{{html[data-theme="dark"] .{name}{{')
-    assert set(re.findall(r"--c(\w+):#\w{6};", style)) == colors
+    style = re.search(r"<style>(.*?)</style>", drawing)[1]
+    selectors = re.findall(r"([^{}]+){[^{}]*}", style.replace("@media screen{", ""))
+    assert len(selectors) > 5 and all(f".{name}" in selector for selector in selectors)
+    assert len(drawing) < len(svg), "styles that are shared are written once"
 
 
 def test_a_drawing_lies_on_the_page_itself(drawing):
@@ -210,7 +219,7 @@ def test_a_picture_has_a_counterpart_in_the_dark(drawing):
     for tag in re.findall(r"<image [^>]*>", drawing):
         data = re.search(r'base64,\s*([^"]+)"', tag)[1]
         picture = Image.open(io.BytesIO(b64decode(data))).convert("RGB")
-        pixels[re.search(r'class="([^"]*)"', tag)[1]] = [picture.getpixel((x, 0)) for x in (0, 1)]
+        pixels[re.search(r'class="([\w-]+)', tag)[1]] = [picture.getpixel((x, 0)) for x in (0, 1)]
     assert pixels == {
         "by-day": [(255, 255, 255), (0, 0, 0)],
         "by-night": [book_figures.PAPER, book_figures.INK],
