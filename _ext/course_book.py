@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import book_cells
+import book_figures
 import book_html
 import book_search
 import book_words
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -39,6 +41,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the parts."""
     app.add_html_math_renderer(
         "mathml", (book_html.inline_math, None), (book_html.block_math, None)
+    )
+    app.add_node(
+        nodes.image, override=True, html=(book_figures.show_drawing, book_figures.end_image)
     )
     app.connect("config-inited", set_address)
     app.connect("source-read", book_cells.fold_cells)

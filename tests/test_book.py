@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import pages
 import pytest
 from pages import OTHERS, PAGES, PATIENCE, QUERIES, RULES, THEMES, WIDTHS
+from PIL import Image
 
 from course.chapters import ROOT, written
 
@@ -479,6 +481,58 @@ def test_the_contents_of_the_printed_book_are_numbered():
     app = SimpleNamespace(env=env, config=SimpleNamespace(root_doc="index"))
     rows = re.findall('<a href="#document-(.*?)">(.*?)</a>', book_html.list_contents(app))
     assert rows == [("a", "4 A &lt; B"), ("b", "4.24 Exercises")]
+
+
+def test_icons_that_no_page_shows_are_dropped(book, page, site):
+    import book_html
+
+    style = (
+        '.a{b:c}.fa-1:before,.fa-2:before{content:"\\31"}.fa-3{--fa:"\\33"}.fa-lg{line-height:1}'
+    )
+    left = book_html.drop_icons(style, {"fa-2"})
+    assert left == style.replace('.fa-3{--fa:"\\33"}', "")
+    assert len(read(book, "_static/styles/pydata-sphinx-theme.css")) < 320_000
+    for name in ("index.html", "chapters/04_attention.html"):
+        page.goto(f"{site}/{name}")
+        drawn = "icons => icons.map(i => getComputedStyle(i, '::before').content)"
+        icons = page.locator("i[class*=fa-]").evaluate_all(drawn)
+        assert len(icons) > 3 and not {"none", "normal", '""'} & set(icons)
+
+
+@pytest.mark.parametrize("chapter", written(), ids=lambda chapter: chapter.stem)
+def test_each_svg_is_a_drawing_in_the_page(book, chapter):
+    """With its alt text, with ids of its own, and without a script."""
+    text = read(book, f"chapters/{chapter.stem}.html")
+    cells = json.loads(chapter.path.read_text(encoding="utf-8"))["cells"]
+    shown = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
+    stored = sum("image/svg+xml" in data for data in shown)
+    linked = re.findall(r"_assets/(?!map-)[\w-]+\.svg", json.dumps(cells))
+    drawings = re.findall(r'<svg class="drawing.*?</svg>', text, re.DOTALL)
+    assert len(drawings) == stored + len(linked)
+    assert not re.search(r'<img [^>]*src="[^"]*\.svg"', text.partition("<article")[2])
+    for drawing in drawings:
+        assert len(re.search(r'aria-label="([^"]*)"', drawing)[1]) > 20
+        assert "<script" not in drawing and not re.search(r"\son\w+=", drawing)
+    ids = re.findall(r' id="([^"]+)"', "".join(drawings))
+    assert len(ids) == len(set(ids))
+
+
+def test_a_drawing_has_the_ink_and_the_ground_of_its_page(page, site):
+    import book_figures
+
+    page.goto(f"{site}/chapters/04_attention.html")
+    inks = set()
+    for theme in THEMES:
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        ink = page.locator(".bd-article p").first.evaluate("p => getComputedStyle(p).color")
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        inks.add(ink)
+        for drawing in page.locator(".drawing").all():
+            assert drawing.evaluate("svg => getComputedStyle(svg).fill") == ink
+            picture = Image.open(io.BytesIO(drawing.screenshot())).convert("RGB")
+            assert f"rgb{picture.getpixel((2, 2))}" == ground, theme
+    assert len(inks) == 2
+    assert (ink, ground) == tuple(f"rgb{c}" for c in (book_figures.INK, book_figures.PAPER))
 
 
 PALE = """() => {

@@ -9,11 +9,12 @@ from nbformat import NotebookNode
 
 from course import doctor
 from course.chapters import ROOT, Chapter
+from course.figures import FIGURE_FORMATS, store_figures
 from course.inputs import hash_of_inputs
 from course.notebooks import read_notebook, write_notebook
 
 CHAPTER_CELL_SECONDS = 600
-FRONT_PAGE = {"fig-zero-shot-size": ROOT / "_assets" / "zero-shot.png"}
+FRONT_PAGE = {"fig-zero-shot-size": ROOT / "_assets" / "zero-shot"}  # .png and .svg
 
 
 def execute(chapter: Chapter) -> float:
@@ -32,10 +33,12 @@ def execute(chapter: Chapter) -> float:
         timeout=CHAPTER_CELL_SECONDS,
         kernel_name="python3",
         coalesce_streams=True,  # a progress bar leaves its last state, not all of them
+        extra_arguments=FIGURE_FORMATS,
         resources={"metadata": {"path": str(chapter.path.parent)}},
     )
     client.execute()
     seconds = time.perf_counter() - start
+    store_figures(notebook)
     notebook.metadata["course"] = {
         "run_seconds": round(seconds),
         "training_steps_per_second": round(steps_per_second),
@@ -43,16 +46,20 @@ def execute(chapter: Chapter) -> float:
     }
     write_notebook(notebook, chapter.path)
     for name, path in FRONT_PAGE.items():
-        if picture := figure(notebook, name):
-            path.write_bytes(picture)
+        for suffix, picture in figure(notebook, name).items():
+            path.with_suffix(suffix).write_bytes(picture)
     return seconds
 
 
-def figure(notebook: NotebookNode, name: str) -> bytes:
-    """Return the PNG of a named figure, or nothing if the notebook does not draw it."""
+def figure(notebook: NotebookNode, name: str) -> dict[str, bytes]:
+    """Return a named figure as .png and as .svg, as far as the notebook holds it."""
     for cell in notebook.cells:
         if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
             for output in cell.get("outputs", []):
-                if "image/png" in output.get("data", {}):
-                    return b64decode(output.data["image/png"])
-    return b""
+                data = output.get("data", {})
+                if "image/png" in data:
+                    drawn = {".png": b64decode(data["image/png"])}
+                    if svg := data.get("image/svg+xml"):
+                        drawn[".svg"] = svg.encode()
+                    return drawn
+    return {}
