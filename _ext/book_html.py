@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from docutils import nodes
-from fontTools import subset  # which matplotlib brings
+from fontTools import subset
 from math_core import LatexToMathML
 from sphinx.application import Sphinx
 
