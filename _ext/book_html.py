@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from docutils import nodes
+from fontTools import subset
 from math_core import LatexToMathML
 from sphinx.application import Sphinx
 
@@ -197,8 +198,8 @@ def mend_theme(app: Sphinx, error: Exception | None) -> None:
     for script in folder.glob("_static/scripts/*.js"):
         icons |= set(re.findall(r"fa-[\w-]+", script.read_text(encoding="utf-8")))
     for style in folder.glob("_static/styles/pydata-sphinx-theme.css"):
-        text = style.read_text(encoding="utf-8")
-        style.write_text(drop_icons(text, icons), encoding="utf-8")
+        text = drop_icons(style.read_text(encoding="utf-8"), icons)
+        style.write_text(shrink_font(folder / "_static", text), encoding="utf-8")
     for name in ("*.js.map", "*.css.map", "fontawesome.js*"):
         for file in folder.rglob(name):
             file.unlink(missing_ok=True)
@@ -211,6 +212,27 @@ def drop_icons(style: str, used: set[str]) -> str:
         return rule[0] if used & set(re.findall(r"fa-[\w-]+", rule[1])) else ""
 
     return re.sub(r'((?:\.fa-[\w-]+(?:::?before)?,?)+)\{(?:--fa|content):"[^{}]*\}', keep, style)
+
+
+def shrink_font(static: Path, style: str) -> str:
+    """Keep of the theme's font those icons that a style sheet names; return the theme's sheet."""
+    file = static / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.ttf"
+    if not file.exists():
+        return style
+    text = style + "".join(f.read_text(encoding="utf-8") for f in static.glob("*.css"))
+    text += (static / "styles" / "sphinx-book-theme.css").read_text(encoding="utf-8")
+    codes = {int(code, 16) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", text)}
+    codes |= {ord(sign) for sign in text if "\ue000" <= sign <= "\uf8ff"}
+    options = subset.Options(flavor="woff")
+    font = subset.load_font(str(file), options)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(unicodes=codes)
+    subsetter.subset(font)
+    subset.save_font(font, str(file.with_suffix(".woff")), options)
+    file.unlink()
+    file.with_suffix(".woff2").unlink()
+    sources = r"(url\([^()]*fa-solid-900)\.woff2\) format[^;}]*"
+    return re.sub(sources, r'\1.woff) format("woff")', style)
 
 
 def list_pages(app: Sphinx, error: Exception | None) -> None:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pages
 import pytest
+from fontTools.ttLib import TTFont
 from pages import OTHERS, PAGES, PATIENCE, QUERIES, RULES, THEMES, WIDTHS
 from PIL import Image
 
@@ -492,11 +493,17 @@ def test_icons_that_no_page_shows_are_dropped(book, page, site):
     left = book_html.drop_icons(style, {"fa-2"})
     assert left == style.replace('.fa-3{--fa:"\\33"}', "")
     assert len(read(book, "_static/styles/pydata-sphinx-theme.css")) < 320_000
+    fonts = book / "_static" / "vendor" / "fontawesome" / "webfonts"
+    assert (fonts / "fa-solid-900.woff").stat().st_size < 20_000
+    held = set(TTFont(fonts / "fa-solid-900.woff").getBestCmap())
     for name in ("index.html", "chapters/04_attention.html"):
-        page.goto(f"{site}/{name}")
+        page.goto(f"{site}/{name}", wait_until="networkidle")
         drawn = "icons => icons.map(i => getComputedStyle(i, '::before').content)"
-        icons = page.locator("i[class*=fa-]").evaluate_all(drawn)
-        assert len(icons) > 3 and not {"none", "normal", '""'} & set(icons)
+        icons = page.locator(".fa-solid").evaluate_all(drawn)
+        assert len(icons) > 3 and {ord(ast.literal_eval(icon)) for icon in icons} <= held
+        faces = "[...document.fonts].filter(f => f.status == 'loaded').map(f => f.family)"
+        assert any("Awesome" in family for family in page.evaluate(faces))
+        assert page.problems == []
 
 
 @pytest.mark.parametrize("chapter", written(), ids=lambda chapter: chapter.stem)
