@@ -253,15 +253,7 @@ class SandboxedKernelManager(AsyncKernelManager):
         return KernelSpec(argv=[*kernel, *quiet], language="python", interrupt_mode="message")
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-        """Return the command line that starts the kernel inside.
-
-        Raises SandboxMissing where there is no sandbox.
-        """
-        try:
-            require()
-        except SandboxMissing:
-            self.scratch.remove()
-            raise
+        """Return the command line that starts the kernel inside."""
         inner = super().format_kernel_cmd([])
         if opted_out():
             return list(inner)

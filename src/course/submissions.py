@@ -370,7 +370,11 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         self.printed = 0
 
     def preprocess(self, nb: NotebookNode, resources: Any, km: Any = None) -> Any:
-        """Run without the cell that sums up for the learner."""
+        """Run without the cell that sums up for the learner.
+
+        Raises SandboxMissing where there is no sandbox.
+        """
+        sandbox.require()
         for cell in nb.cells:
             if grade_id(cell) == "summary":
                 cell.source = ""
