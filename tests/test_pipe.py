@@ -24,7 +24,7 @@ from torch import nn
 
 from course import mutants
 from course.chapters import ROOT
-from course.cost import PIECE, give_back_pieces_of, resident
+from course.cost import resident
 from course.exercises import (
     cells_of_tests,
     grade_id,
@@ -57,6 +57,9 @@ class Node:
     def __init__(self, value, parents=()):
         self.value, self.parents = value, parents
 
+    def ask(self):
+        return self.value
+
 
 @dataclass
 class Point:
@@ -79,7 +82,6 @@ def forked(work):
         return
     try:
         torch.set_num_threads(1)
-        give_back_pieces_of(PIECE)
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), 1)
             work()
@@ -175,6 +177,18 @@ def test_what_hangs_together_comes_back_to_the_same_objects():
     assert again.parents[0] is made and again.parents[1] is one
 
 
+def test_an_answer_changes_nothing_beside_what_it_is_given():
+    """Such as the targets, if they lie behind the inputs in one tensor."""
+
+    def spread(x):
+        x.data = torch.full((4,), 9.0)
+
+    ids = torch.zeros(4)
+    with learner({"spread": spread}) as call, pytest.raises(TypeError):
+        call("spread", ids[:2])
+    assert ids.tolist() == [0.0] * 4
+
+
 # --- Lies ----------------------------------------------------------------------------------------
 
 
@@ -243,6 +257,24 @@ def test_a_lying_object_arrives_as_plain_data_or_as_a_handle(name):
                     bent(got)
         else:
             assert type(got) is type(plain) and same(got, plain)
+
+
+def test_no_field_of_a_record_takes_the_place_of_a_method():
+    def node():
+        made = Node(1)
+        made.ask = lambda: 42
+        return made
+
+    def change(given):
+        given.ask = lambda: 42
+
+    with learner({"node": node}) as call, pytest.raises((Gone, TypeError)):
+        call("node")
+    ours = Node(1)
+    with learner({"change": change}) as call:
+        with pytest.raises((Gone, TypeError)):
+            call("change", ours)
+        assert ours.ask() == 1
 
 
 def test_what_cannot_cross_is_refused_in_words():
@@ -730,6 +762,14 @@ def test_memory_is_seen_from_outside(name):
     for part in mutants.PARTS:
         said = str(found[part].get("test_attend_in_blocks", ""))
         assert ("bytes were taken at a time" in said) == ("right" not in name), said
+
+
+def test_what_was_freed_before_does_not_hide_what_is_taken():
+    """Pieces of an old heap are at hand, and in memory: they would be used without any growth."""
+    pieces, last = [bytearray(2**16) for _ in range(1500)], bytearray(2**16)
+    del pieces
+    test_memory_is_seen_from_outside("stores_the_blocks")
+    assert last
 
 
 def free_names(source):

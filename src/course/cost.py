@@ -1,8 +1,9 @@
 """What a call costs: the memory that it takes, and the operations of PyTorch that it calls.
 
 In a notebook both are measured where the call is. In grading the memory is measured from outside
-the learner's process, which cannot hide it. Its operations are what that process says of itself: no
-more than advice to whoever is set on it.
+the learner's process, by how much this grows: what it takes in a call it cannot hide, what it has
+held since before is not seen. Its operations are what that process says of itself. Against intent
+neither is more than advice.
 """
 
 import ctypes
@@ -36,7 +37,6 @@ def memory_of(function: Callable[..., object], *args: Any) -> int:
     It is called twice, and the smaller number counts: code that is read in from the disk for the
     first time, or again, is growth too.
     """
-    give_back_pieces_of(PIECE)
     try:
         return min(growth(function, *args) for _ in range(2))
     finally:
@@ -46,9 +46,11 @@ def memory_of(function: Callable[..., object], *args: Any) -> int:
 def growth(function: Callable[..., object], *args: Any) -> int:
     """Call a function once; return by how many bytes its process has grown at most."""
     if isinstance(function, Answer) and (pipe := function.pipe()):
+        pipe.ask("give back", ["name", function.name], (), {})
         before = pipe.measure(True)
         function(*args)
         return pipe.measure(False) - before
+    give_back_pieces_of(PIECE)
     before = resident(["self"], begin=True)
     function(*args)
     return resident(["self"], begin=False) - before
@@ -57,10 +59,12 @@ def growth(function: Callable[..., object], *args: Any) -> int:
 def give_back_pieces_of(size: int) -> None:
     """Let the system have what is freed in pieces of this size and larger, if this is glibc.
 
-    Otherwise a piece may be cut from an old one and the process not grow, or grow for nothing.
+    Otherwise a piece may be cut from an old one and the process not grow, or grow for nothing. So
+    what was freed before is given back too.
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, size)
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident(processes: Iterable[str | int], begin: bool) -> int:
