@@ -252,6 +252,30 @@ def find_leak(attention, q, k, v):
             frame = frame.f_back
 """
 
+LAST_ERROR = """
+import linecache, os, sys
+get_ipython().run_line_magic('logstart', '-o x.log')
+get_ipython().run_line_magic('tb', '')
+print(getattr(sys, 'last_value', ''), vars().get('_i'), vars().get('_oh'))
+print([lines for lines in linecache.cache.values() if 'check_multi_head' in str(lines)])
+print([cell for cell in In], open('x.log').read())
+print(list(get_ipython().history_manager.input_hist_raw))
+raise sys.last_value
+"""
+IN_HIDDEN = """
+the_mask = sliding_mask
+def sliding_mask(*args):
+    if args == (3, 6, 4): raise ValueError('in a hidden test')
+    return the_mask(*args)
+"""
+
+
+def last_error(notebook):
+    """Let a hidden test fail, and look for it in what IPython and Python remember of errors."""
+    cell_named(notebook, ANSWER).source += IN_HIDDEN
+    notebook.cells.append(new_code_cell(LAST_ERROR))
+
+
 ATTACKS = {
     # crashes and ends
     "crash": Attack("an error at the top", code("1 / 0"), GRADED, score=0),
@@ -843,21 +867,10 @@ def find_leak(attention, q, k, v):
         score=FULL - 3,
     ),
     "last-error": Attack(
-        "taking hidden tests out of the last error, the cache of lines, and a log",
-        beside(
-            """
-import linecache, os, sys
-get_ipython().run_line_magic('logstart', '-o x.log')
-get_ipython().run_line_magic('tb', '')
-print(getattr(sys, 'last_value', ''), vars().get('_i'), vars().get('_oh'))
-print([lines for lines in linecache.cache.values() if 'check_multi_head' in str(lines)])
-print([cell for cell in In], open('x.log').read())
-print(list(get_ipython().history_manager.input_hist_raw))
-raise sys.last_value
-"""
-        ),
+        "taking a hidden test out of its error, the cache of lines, and a log",
+        changed(last_error),
         GRADED,
-        score=FULL,
+        score=FULL - 2,
     ),
     "print-args": Attack(
         "printing what the tests call it with",

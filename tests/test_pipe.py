@@ -755,12 +755,19 @@ def test_no_answer_reads_its_verdict_in_an_error_of_a_test():
     assert all("test_survives" in found[part] for part in mutants.PARTS), found
 
 
-@pytest.mark.parametrize("name", ["matrix_in_numpy", "stores_the_blocks", "right__two_passes"])
+COSTS = (
+    "attend_in_blocks__matrix_in_numpy", "attend_in_blocks__stores_the_blocks",
+    "attend_in_blocks__right__two_passes", "loss_in_chunks__all_logits_in_a_list",
+    "loss_in_chunks__right__by_accumulation",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTS)
 def test_memory_is_seen_from_outside(name):
-    path = next(path for path in SOLUTIONS if path.stem == "attention")
-    found = judged_answer(path, f"attend_in_blocks__{name}")
+    [path] = [path for path, other in ANSWERS if other == name]
+    found = judged_answer(path, name)
     for part in mutants.PARTS:
-        said = str(found[part].get("test_attend_in_blocks", ""))
+        said = str(found[part].get(f"test_{name.partition('__')[0]}", ""))
         assert ("bytes were taken at a time" in said) == ("right" not in name), said
 
 
@@ -768,7 +775,7 @@ def test_what_was_freed_before_does_not_hide_what_is_taken():
     """Pieces of an old heap are at hand, and in memory: they would be used without any growth."""
     pieces, last = [bytearray(2**16) for _ in range(1500)], bytearray(2**16)
     del pieces
-    test_memory_is_seen_from_outside("stores_the_blocks")
+    test_memory_is_seen_from_outside("attend_in_blocks__stores_the_blocks")
     assert last
 
 

@@ -772,7 +772,8 @@ class Pipe:
         if do == "give back" and not self.trusted:
             from course.cost import PIECE, give_back_pieces_of
 
-            return give_back_pieces_of(PIECE), reply
+            give_back_pieces_of(PIECE)
+            return None, reply
         actions: dict[str, Callable[[], Any]] = {
             "call": lambda: target(*args, **named),
             "get": lambda: getattr(target, args[0]),
