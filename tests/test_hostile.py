@@ -851,6 +851,22 @@ def find_leak(attention, q, k, v):
         GRADED,
         score=FULL - 3,
     ),
+    "laughs": Attack(
+        "a result whose text is longer than any memory",
+        code(
+            """
+def find_leak(attention, q, k, v):
+    found = [0, 0]
+    for _ in range(60):
+        found = [found, found]
+    return found
+""",
+            solution,
+            "find_leak",
+        ),
+        GRADED,
+        score=FULL - 3,
+    ),
     "handed-over": Attack(
         "reading the test through a function that it hands over",
         code(

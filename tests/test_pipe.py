@@ -407,6 +407,19 @@ def test_whoever_answers_twice_has_said_what_comes_next():
             call(0)
 
 
+def test_nobody_waits_for_a_test_that_is_over():
+    """A reply that is none ends the test; its answer hears of it, though the grader has the end."""
+    ours, theirs = socket.socketpair()
+    cells = [{"name": "f", "role": "answer", "source": "", "shared": False},
+             {"name": "test_f", "role": "test", "source": "f(1)", "shared": False}]  # fmt: skip
+    with ours.dup(), theirs:
+        theirs.sendall(message(value=["x"]))
+        assert isinstance(Tester(cells).run("test_f", "f(1)", ours), Gone)
+        theirs.settimeout(30)
+        while theirs.recv(2**16):
+            pass
+
+
 def test_the_two_sides_do_not_call_each_other_without_end():
     def back_and_forth(f, mine):
         return f(lambda g: back_and_forth(f, g), mine)

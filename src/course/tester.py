@@ -66,6 +66,8 @@ class Tester:
                 return error
             finally:
                 self.pipe = None
+                with contextlib.suppress(OSError):  # the grader has this end, too
+                    connection.shutdown(socket.SHUT_RDWR)
         return None
 
 
