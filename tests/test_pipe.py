@@ -784,11 +784,15 @@ def test_memory_is_seen_from_outside(name):
         assert ("bytes were taken at a time" in said) == ("right" not in name), said
 
 
-def test_what_was_freed_before_does_not_hide_what_is_taken():
-    """Pieces of an old heap are at hand, and in memory: they would be used without any growth."""
+@pytest.mark.parametrize("name", ["stores_the_blocks", "right__query_by_query"])
+def test_what_was_freed_before_counts_for_nothing(name):
+    """Pieces of an old heap are at hand, and in memory: they would be used without any growth.
+
+    If the system took them back, small pieces would be cut from them, again and again, and grow.
+    """
     pieces, last = [bytearray(2**16) for _ in range(1500)], bytearray(2**16)
     del pieces
-    test_memory_is_seen_from_outside("attend_in_blocks__stores_the_blocks")
+    test_memory_is_seen_from_outside(f"attend_in_blocks__{name}")
     assert last
 
 

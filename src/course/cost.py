@@ -7,6 +7,7 @@ neither is more than advice.
 """
 
 import ctypes
+import mmap
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 from course.pipe import Answer
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+IN_A_PAGE, IS_MMAPPED = 16, 2  # of its malloc.c: where a piece of the system's begins, and a flag
 PIECE, MOST_PIECE = 2**17, 2**25  # bytes; the second is where glibc itself stops
+HELD, MOST_HELD = list[int](), 2**14
 
 
 def operations_of(function: Callable[..., object], *args: Any) -> tuple[int, set[str]]:
@@ -40,31 +43,49 @@ def memory_of(function: Callable[..., object], *args: Any) -> int:
     try:
         return min(growth(function, *args) for _ in range(2))
     finally:
-        give_back_pieces_of(MOST_PIECE)
+        let_go()
 
 
 def growth(function: Callable[..., object], *args: Any) -> int:
     """Call a function once; return by how many bytes its process has grown at most."""
     if isinstance(function, Answer) and (pipe := function.pipe()):
-        pipe.ask("give back", ["name", function.name], (), {})
+        pipe.ask("hold", ["name", function.name], (), {})
         before = pipe.measure(True)
         function(*args)
         return pipe.measure(False) - before
-    give_back_pieces_of(PIECE)
+    hold_free_pieces()
     before = resident(["self"], begin=True)
     function(*args)
     return resident(["self"], begin=False) - before
 
 
-def give_back_pieces_of(size: int) -> None:
-    """Let the system have what is freed in pieces of this size and larger, if this is glibc.
+def hold_free_pieces() -> None:
+    """Make the process grow by each large piece that is asked for from now on, if this is glibc.
 
-    Otherwise a piece may be cut from an old one and the process not grow, or grow for nothing. So
-    what was freed before is given back too.
+    The system gives and takes them one by one, and what is free in large pieces of an old heap is
+    held until `let_go`: a piece that is cut from it is in memory already.
     """
+    let_go()
     with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, size)
-        ctypes.CDLL(None).malloc_trim(0)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, PIECE)
+        libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+        while len(HELD) < MOST_HELD:
+            HELD.append(libc.malloc(PIECE) or 0)
+            if HELD[-1] % mmap.PAGESIZE == IN_A_PAGE:  # no part of the heap, but for a coincidence
+                word = ctypes.c_size_t.from_address(HELD[-1] - ctypes.sizeof(ctypes.c_size_t))
+                if word.value & IS_MMAPPED:
+                    return
+
+
+def let_go() -> None:
+    """Undo `hold_free_pieces`."""
+    with suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.free.argtypes, libc.free.restype = [ctypes.c_void_p], None
+        while HELD:
+            libc.free(HELD.pop())
+        libc.mallopt(M_MMAP_THRESHOLD, MOST_PIECE)
 
 
 def resident(processes: Iterable[str | int], begin: bool) -> int:

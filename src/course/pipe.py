@@ -769,10 +769,10 @@ class Pipe:
             with Watch() as watch:
                 value = target(*args, **named)
             return value, {**reply, "report": [watch.elements, sorted(watch.called)]}
-        if do == "give back" and not self.trusted:
-            from course.cost import PIECE, give_back_pieces_of
+        if do == "hold" and not self.trusted:
+            from course.cost import hold_free_pieces
 
-            give_back_pieces_of(PIECE)
+            hold_free_pieces()
             return None, reply
         actions: dict[str, Callable[[], Any]] = {
             "call": lambda: target(*args, **named),

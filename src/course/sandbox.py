@@ -151,7 +151,7 @@ def environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_MMAP_THRESHOLD_": "131072",  # see `give_back_pieces_of` in `course.cost`
+        "MALLOC_MMAP_THRESHOLD_": "131072",  # see `hold_free_pieces` in `course.cost`
         "MPLBACKEND": "agg",
         "JUPYTER_PLATFORM_DIRS": "1",
         "NBGRADER_EXECUTION": "autograde",
