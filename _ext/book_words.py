@@ -15,7 +15,7 @@ EVERYDAY_WORDS = (
     "balanced-list baseline batch bias bit block bootstrap buffer chance channel codec corpus "
     "decoding document dtype encoder decoder frozen generator gradient hash head heap "
     "hidden-test history hook hypothesis id input kernel key leaf leak loss mask memory merge "
-    "module mutant nat padding parameter piece projection prompt protocol query rank replay "
+    "module mutant nat padding parameter piece projection prompt protocol query rank "
     "rubric sampling sandbox schedule score seed segment shape shard slot smoothing stream "
     "stride target tensor token value view vocabulary width window END"
 )

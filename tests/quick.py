@@ -32,8 +32,9 @@ RULES = {
     r"models/.*": "tests/test_models.py",
     r"src/course/(exercises|mutants)\.py": EXERCISES + "03_batches",
     r"src/course/(release|check)\.py": KIT + "'release or check or progress or verdict'",
-    r"src/course/(classroom|grading|sandbox|submissions|record|replay)\.py": KIT
+    r"src/course/(classroom|grading|sandbox|submissions)\.py": KIT
     + "'roster or status or last_word or feedback or export'",
+    r"src/course/(?:pipe|tester|cost|watch)\.py": "tests/test_pipe.py -k 'not pipe_a'",
     r"src/course/address\.py|pyproject\.toml|CITATION\.cff": "tests/test_package.py",
     r"src/course/rules/.*": "tests/test_rules.py",
     r"src/course/(?:stubs|standin|ladder|own)\.py|tests/climbing\.py": "tests/test_start.py",

@@ -4,7 +4,6 @@
 - The solution earns every point and the stripped exercise none.
 - Every wrong answer of `tests/mutants/` loses points with words, every right one loses none, and
   what stands beside an exercise suffices (`course.mutants.lacking` has the rule).
-- The second process flags no right answer, whatever its words.
 
 A notebook runs here as plain Python, cell by cell, in one namespace and without a kernel
 (`course.exercises.run`), so test cells use no magics, and the hidden part of a test cell does not
@@ -13,7 +12,6 @@ use names of its visible part.
 
 import copy
 import re
-import shutil
 import time
 import unicodedata
 
@@ -21,7 +19,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from course import mutants, replay
+from course import mutants
 from course.chapters import ROOT, written
 from course.exercises import (
     HIDDEN,
@@ -30,13 +28,11 @@ from course.exercises import (
     grade_id,
     notebook_of,
     path_of,
-    reached_by,
     role,
     run,
     sources,
 )
 from course.release import strip
-from course.submissions import own_cells, reserved_names, scan
 from course.syllabus import SYLLABI
 
 SOLUTIONS = sources()
@@ -146,7 +142,7 @@ def test_sources_are_clean(path):
     for cell in notebook.cells:
         assert set(cell.metadata) <= {"nbgrader", "tags"}
         tags = set(cell.metadata.get("tags", []))
-        assert tags <= {*KINDS, "many-answers", "hide-input"}
+        assert tags <= {*KINDS, "hide-input"}
         assert ("hide-input" in tags) == grade_id(cell).startswith("check_")  # folded in the book
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
@@ -306,45 +302,3 @@ def test_mutants_reports_a_survivor(tmp_path, monkeypatch):
     lines = list(mutants.report(file))
     assert any("SURVIVES" in line and bad for line, bad in lines)
     assert any("catches no wrong answer" in line and bad for line, bad in lines)
-
-
-@every_notebook
-def test_honest_answers_are_not_taken_for_tampering(path):
-    assert scan(own_cells(notebook_of(path)), reserved_names(notebook_of(path))) == []
-
-
-def second_process(source, answers, file):
-    """Log what the tests get from each of these answers in turn, all in one second process.
-
-    Each takes the place of the solution for the tests that it reaches, and gives it back.
-    """
-    cells = replay.cells_to_run(source, source)
-    tests = [cell for cell in cells if cell["role"] == "test"]
-    others = file.read_text(encoding="utf-8")
-    load = f"__ours, __theirs = dict(globals()), {{}}\nexec({others!r}, __theirs)"
-    trail = [cell for cell in cells if cell["role"] != "test"]
-    trail.append({"role": "locked", "name": "load", "source": load})
-    for name in answers:
-        answer = name.split("__")[0]
-        reached = reached_by(source, answer)
-        trail.append({"role": "answer", "name": answer, "source": f"{answer} = __theirs[{name!r}]"})
-        trail += [cell | {"name": f"{name} {cell['name']}"} for cell in tests
-                  if cell["name"] in reached]  # fmt: skip
-        source_back = f"{answer} = __ours[{answer!r}]"
-        trail.append({"role": "locked", "name": f"after {name}", "source": source_back})
-    return replay.in_second_process(trail)
-
-
-@pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubblewrap")
-@every_notebook
-def test_no_right_answer_is_flagged_by_the_second_process(path):
-    source = notebook_of(path)
-    ours = replay.in_second_process(replay.cells_to_run(source, source))
-    right = [name for name in mutants.answers_beside(path) if "__right__" in name]
-    logs = second_process(source, right, ROOT / "tests" / "mutants" / f"{path.parent.name}.py")
-    flags = {}
-    for name in right:
-        tests = reached_by(source, name.split("__")[0])
-        theirs = {test: logs[f"{name} {test}"] for test in tests}
-        flags[name] = replay.differences(ours, theirs, tests, replay.free_answers(source))
-    assert flags and not any(flags.values()), flags

@@ -8,6 +8,7 @@ reaches what it must not reach prints STOLEN.
 import copy
 import functools
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -26,11 +27,12 @@ from pathlib import Path
 import classkit
 import nbformat
 import pytest
-from classkit import CHAPTER, NOTEBOOK, Class, cell_named
+from classkit import CHAPTER, NOTEBOOK, Class, cell_named, source
 from nbformat.v4 import new_code_cell
 
-from course import sandbox
+from course import mutants, sandbox
 from course.chapters import ROOT
+from course.exercises import HIDDEN
 from course.sandbox import OPT_OUT
 
 CELL_SECONDS, SUBMISSION_CELLS = 5, 8  # on an idle machine; a submission has as long as 8 cells
@@ -237,8 +239,42 @@ def wrong_types(kit):
 
 
 IPYTHON = "import sys\nshell = getattr(sys.modules['IPython'], 'get_' + 'ipython')()\n"
-BENT = "needs review", "second process"
 EQUAL = "torch.tensor(True)"
+
+FRAMES = """
+import inspect, sys
+def find_leak(attention, q, k, v):
+    for frame in {frames}:
+        while frame:
+            found = frame.f_locals.get('expected', frame.f_globals.get('expected'))
+            if found == 'any': return 0, 1
+            if found: return found
+            frame = frame.f_back
+"""
+
+LAST_ERROR = """
+import linecache, os, sys
+get_ipython().run_line_magic('logstart', '-o x.log')
+get_ipython().run_line_magic('tb', '')
+print(getattr(sys, 'last_value', ''), vars().get('_i'), vars().get('_oh'))
+print([lines for lines in linecache.cache.values() if 'check_multi_head' in str(lines)])
+print([cell for cell in In], open('x.log').read())
+print(list(get_ipython().history_manager.input_hist_raw))
+raise sys.last_value
+"""
+IN_HIDDEN = """
+the_mask = sliding_mask
+def sliding_mask(*args):
+    if args == (3, 6, 4): raise ValueError('in a hidden test')
+    return the_mask(*args)
+"""
+
+
+def last_error(notebook):
+    """Let a hidden test fail, and look for it in what IPython and Python remember of errors."""
+    cell_named(notebook, ANSWER).source += IN_HIDDEN
+    notebook.cells.append(new_code_cell(LAST_ERROR))
+
 
 ATTACKS = {
     # crashes and ends
@@ -265,9 +301,8 @@ def sliding_mask(*a):
 """,
             solution,
         ),
-        REVIEW,
-        "calls `sys.exit`",
-        FULL - 2,
+        GRADED,
+        score=FULL - 2,
     ),
     "system-exit": Attack(
         "an exit as an exception",
@@ -338,8 +373,8 @@ import signal, atexit, time
 for s in (1, 2, 3, 15): signal.signal(s, signal.SIG_IGN)
 atexit.register(time.sleep, 10**6)
 """),
-        REVIEW,
-        "catches signals",
+        GRADED,
+        score=0,
     ),
     # floods
     "memory": Attack(
@@ -516,7 +551,7 @@ print('STOLEN')
     "points": Attack(
         "a thousand points in the metadata", changed(award_itself), GRADED, "", FULL - 2
     ),
-    # bent tests, within the process
+    # bent tests, and looks at them: they are in another process
     "allclose": Attack(
         "torch.allclose that is always true",
         code(
@@ -527,9 +562,8 @@ torch.allclose = torch.equal = lambda *a, **k: True
             + WRONG,
             solution,
         ),
-        REVIEW,
-        "changes a module",
-        FULL - 2,
+        GRADED,
+        score=FULL - 2,
     ),
     "checks": Attack(
         "checks of its own",
@@ -540,9 +574,8 @@ def check_multi_head(*a, **k): pass
             + WRONG,
             solution,
         ),
-        REVIEW,
-        "belongs to the tests",
-        FULL - 2,
+        GRADED,
+        score=FULL - 2,
     ),
     "transformer": Attack(
         "cells without their asserts",
@@ -555,11 +588,11 @@ get_ipython().input_transformers_post.append(without_asserts)
             + WRONG,
             solution,
         ),
-        REVIEW,
-        "rewrites cells",
+        GRADED,
+        score=FULL - 2,
     ),
     "hidden-transformer": Attack(
-        "the same, unseen by the scan",
+        "the same, by another way to IPython",
         code(
             IPYTHON
             + """
@@ -570,8 +603,8 @@ getattr(shell, 'input_' + 'transformers_post').append(skip)
             + WRONG,
             solution,
         ),
-        *BENT,
-        FULL,
+        GRADED,
+        score=FULL - 2,
     ),
     "kernel": Attack(
         "a kernel that runs nothing and says all is well",
@@ -585,8 +618,8 @@ setattr(shell.kernel, 'do_' + 'execute', fake)
             + WRONG,
             solution,
         ),
-        *BENT,
-        FULL,
+        GRADED,
+        score=0,
     ),
     "partial": Attack(
         "displaying a partial credit of 1000",
@@ -598,9 +631,8 @@ shell.events.register('post_run_cell', lambda result: shell.displayhook(1000))
             + right_answer(),
             solution,
         ),
-        REVIEW,
-        "reaches into IPython",
-        FULL,
+        GRADED,
+        score=FULL,
     ),
     "trace": Attack(
         "watching the tests run",
@@ -612,28 +644,25 @@ sys.settrace(lambda *a: None)
             + right_answer(),
             solution,
         ),
-        REVIEW,
-        "watches other code run",
-        FULL,
+        GRADED,
+        score=FULL,
     ),
     "tensor": Attack(
         "a Tensor that is equal to all",
         code(f"Tensor.__eq__ = lambda *a: {EQUAL}\n" + right_answer(), solution),
-        REVIEW,
-        "changes a module (`Tensor.__eq__`)",
+        GRADED,
     ),
     "dict": Attack(
         "torch changed through its dictionary",
         code("torch.__dict__['equal'] = lambda *a: True\n" + right_answer(), solution),
-        REVIEW,
-        "changes a module (`torch.__dict__`)",
-        FULL,
+        GRADED,
+        score=FULL,
     ),
     "builtins": Attack(
         "an any that is never true",
         code("import builtins\nbuiltins.any = lambda *a: False\n" + WRONG, solution),
-        REVIEW,
-        "changes what Python itself does",
+        GRADED,
+        score=FULL - 2,
     ),
     "ast": Attack(
         "syntax trees without their asserts",
@@ -648,11 +677,11 @@ get_ipython().ast_transformers.append(Silent())
             + WRONG,
             solution,
         ),
-        REVIEW,
-        "rewrites cells",
+        GRADED,
+        score=FULL - 2,
     ),
     "globals": Attack(
-        "a check taken away, in an answer that is not compared",
+        "a check taken away, by the names of an answer",
         code(
             """
 def find_leak(attention, q, k, v):
@@ -661,9 +690,8 @@ def find_leak(attention, q, k, v):
             solution,
             "find_leak",
         ),
-        REVIEW,
-        "changes what other code sees",
-        FULL,
+        GRADED,
+        score=FULL - 3,
     ),
     "traceback": Attack(
         "reading what its caller expects, by way of an error",
@@ -680,9 +708,8 @@ def find_leak(attention, q, k, v):
             solution,
             "find_leak",
         ),
-        REVIEW,
-        "reads its caller",
-        FULL,
+        GRADED,
+        score=FULL - 3,
     ),
     "borrowed": Attack(
         "an answer that calls what the test compares it with",
@@ -691,9 +718,8 @@ def find_leak(attention, q, k, v):
             solution,
             "multi_head",
         ),
-        REVIEW,
-        "answers with `heads_one_by_one`",
-        FULL,
+        GRADED,
+        score=FULL - 3,
     ),
     "opaque": Attack(
         "bent tests, and results that cannot be written down",
@@ -708,30 +734,178 @@ def sliding_mask(*a):
 """,
             solution,
         ),
-        *BENT,
-        FULL,
+        GRADED,
+        score=FULL - 2,
     ),
-    "log": Attack(
-        "a log of the second process that is none",
+    "check-if": Attack(
+        "a check of its own, under an if",
+        code("if True:\n    def check_sliding_mask(*a): pass" + WRONG, solution),
+        GRADED,
+        score=FULL - 2,
+    ),
+    "check-tuple": Attack(
+        "a check of its own, by a tuple",
+        code("check_sliding_mask, _ = lambda *a: None, 0" + WRONG, solution),
+        GRADED,
+        score=FULL - 2,
+    ),
+    "check-import": Attack(
+        "a check of its own, by an import",
+        code("from builtins import print as check_sliding_mask" + WRONG, solution),
+        GRADED,
+        score=FULL - 2,
+    ),
+    "check-vars": Attack(
+        "a check of its own, through the dictionary of names",
         code(
             """
-import os, sys
-if 'log.json' in sys.argv[-1]:
-    open(sys.argv[-1], 'w').write('{"test_multi_head": [[[], 1]]}')
-    getattr(os, '_ex' + 'it')(0)
+for names in (locals(), vars(), globals()):
+    names['check_' + 'sliding_mask'] = lambda *a: None
+"""
+            + WRONG,
+            solution,
+        ),
+        GRADED,
+        score=FULL - 2,
+    ),
+    "frames": Attack(
+        "reading what a test expects from the frames of all threads",
+        code(FRAMES.format(frames="list(sys._current_frames().values())"), solution, "find_leak"),
+        GRADED,
+        score=FULL - 3,
+    ),
+    "inspect": Attack(
+        "reading what a test expects by inspect",
+        code(
+            FRAMES.format(frames="[each.frame for each in inspect.stack()]"), solution, "find_leak"
+        ),
+        GRADED,
+        score=FULL - 3,
+    ),
+    "other-name": Attack(
+        "an answer that calls what the test compares it with, by another name",
+        code(
+            """
+def multi_head(x, W, b, n_head):
+    return vars()['heads_one_by' + '_one'](x, W, b, n_head)
+vars = globals
+""",
+            solution,
+            "multi_head",
+        ),
+        GRADED,
+        score=FULL - 3,
+    ),
+    "liar": Attack(
+        "an object that is equal to all, a number and a tensor",
+        code(
+            """
+class Liar(Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None): return True
+    __eq__ = __bool__ = lambda *a: True
+def sliding_mask(*a):
+    return torch.zeros(5, 5, dtype=torch.bool).as_subclass(Liar)
+""",
+            solution,
+        ),
+        GRADED,
+        score=FULL - 2,
+    ),
+    "no-pipe": Attack(
+        "a pipe that answers nothing",
+        code("import course.pipe\ncourse.pipe.serve = lambda *a: None\n", solution),
+        GRADED,
+        score=0,
+    ),
+    "forger": Attack(
+        "replies of its own making",
+        code(
+            """
+import course.pipe
+def forged(pipe, message, blobs):
+    pipe.send({'value': True, 'verdict': None, 'end': True, 'changed': [[0, ['list', []]]],
+               'table': [], 'news': []}, [])
+course.pipe.Pipe.answer = forged
 """
             + right_answer(),
             solution,
         ),
-        REVIEW,
-        "gives no results in a second process",
-        FULL,
+        GRADED,
+        score=0,
+    ),
+    "no-end": Attack(
+        "a generator that never ends",
+        code(
+            """
+class Endless:
+    def __iter__(self): return self
+    def __next__(self): return 0
+    def __len__(self): return 2
+def find_leak(attention, q, k, v):
+    return Endless()
+""",
+            solution,
+            "find_leak",
+        ),
+        GRADED,
+        score=FULL - 3,
+    ),
+    "laughs": Attack(
+        "a result whose text is longer than any memory",
+        code(
+            """
+def find_leak(attention, q, k, v):
+    found = [0, 0]
+    for _ in range(60):
+        found = [found, found]
+    return found
+""",
+            solution,
+            "find_leak",
+        ),
+        GRADED,
+        score=FULL - 3,
+    ),
+    "handed-over": Attack(
+        "reading the test through a function that it hands over",
+        code(
+            """
+def find_leak(attention, q, k, v):
+    for name in ('__globals__', '__closure__', '__code__', '__self__', '__class__', 'f_back'):
+        try: print('STOLEN', attention._ask('get', name))
+        except AttributeError: pass
+""",
+            solution,
+            "find_leak",
+        ),
+        GRADED,
+        score=FULL - 3,
+    ),
+    "last-error": Attack(
+        "taking a hidden test out of its error, the cache of lines, and a log",
+        changed(last_error),
+        GRADED,
+        score=FULL - 2,
+    ),
+    "print-args": Attack(
+        "printing what the tests call it with",
+        code(
+            """
+def sliding_mask(*args):
+    print('called with', args)
+    return the_mask(*args)
+"""
+            + right_answer().replace("def sliding_mask", "def the_mask"),
+            solution,
+        ),
+        GRADED,
+        score=FULL,
     ),
     "deep-code": Attack(
         "code that is too deep to be read",
         code("x = 1\nif 0: x" + ".a" * 2500 + " = 3\n", solution),
-        REVIEW,
-        "nested too deeply",
+        GRADED,
     ),
     "path": Attack(
         "a torch.py of its own, before the first import",
@@ -749,9 +923,8 @@ sys.path.insert(0, '.')
     "history": Attack(
         "printing the hidden tests, which IPython remembers",
         beside("print([cell for cell in In if 'check_multi_head' in cell])"),
-        REVIEW,
-        "reads the cells that were run",
-        FULL,
+        GRADED,
+        score=FULL,
     ),
     "caller": Attack(
         "reading what its caller expects",
@@ -763,9 +936,8 @@ def sliding_mask(*a):
 """,
             solution,
         ),
-        REVIEW,
-        "reads its caller",
-        FULL - 2,
+        GRADED,
+        score=FULL - 2,
     ),
     "modules": Attack(
         "another torch in sys.modules",
@@ -777,9 +949,7 @@ sys.modules['torch'] = types.ModuleType('torch')
             + right_answer(),
             solution,
         ),
-        REVIEW,
-        "sys.modules",
-        None,
+        GRADED,
     ),
     "torch-py": Attack("a torch.py beside the notebook", shadowed_torch, GRADED, score=0),
     # reading
@@ -804,9 +974,8 @@ for top, _, files in os.walk('/'):
     "neighbor": Attack(
         "reading a neighbor",
         steal("open('{folder}/grading/submitted/right/04_attention/attention.ipynb').read()"),
-        REVIEW,
-        "reads a notebook",
-        0,
+        GRADED,
+        score=0,
     ),
     "own-notebook": Attack(
         "reading its own graded notebook, hidden tests and all",
@@ -888,8 +1057,8 @@ if os.fork() == 0:
         while True: time.sleep(1)
     os._exit(0)
 """),
-        REVIEW,
-        "starts a process",
+        GRADED,
+        score=0,
     ),
     "internet": Attack(
         "opening a connection",
@@ -900,9 +1069,8 @@ try:
     print('STOLEN')
 except OSError as error: print(error)
 """),
-        REVIEW,
-        "opens a connection",
-        0,
+        GRADED,
+        score=0,
     ),
     "loopback": Attack(
         "a server on the grader's machine",
@@ -911,9 +1079,8 @@ import socket
 socket.create_connection(('127.0.0.1', {port}), 3)
 print('STOLEN')
 """),
-        REVIEW,
-        "opens a connection",
-        0,
+        GRADED,
+        score=0,
     ),
     "ptrace": Attack(
         "taking hold of the first process",
@@ -921,9 +1088,8 @@ print('STOLEN')
 import ctypes
 print('STOLEN' if ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0 else 'nothing')
 """),
-        REVIEW,
-        "bypasses Python",
-        0,
+        GRADED,
+        score=0,
     ),
     "killer": Attack(
         "killing everything that it can",
@@ -931,9 +1097,8 @@ print('STOLEN' if ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0 else 'nothing')
 import os, signal
 os.kill(-1, signal.SIGKILL)
 """),
-        REVIEW,
-        "calls `os.kill`",
-        0,
+        GRADED,
+        score=0,
     ),
     "script": Attack(
         "a script in the feedback",
@@ -1159,7 +1324,22 @@ def test_feedback_shows_a_script_as_text(aftermath):
     assert "<script>alert" not in text and not re.search(r"<[^>]*onerror", text)
     page = kit.folder / "grading" / "feedback" / "history" / CHAPTER / f"{NOTEBOOK}.html"
     text = page.read_text(encoding="utf-8")
-    assert "Removed: it showed hidden tests." in text and "CausalSelfAttention(12, 4)" not in text
+    assert "check_sliding_mask" in text and "CausalSelfAttention(12, 4)" not in text
+
+
+def test_no_page_and_no_notebook_shows_what_a_hidden_test_is(aftermath):
+    """Neither its code, nor what it calls an answer with."""
+    kit = aftermath[0]
+    hidden = "".join(HIDDEN.findall("\n".join(cell.source for cell in source("solutions").cells)))
+    told = "\n".join(cell.source for cell in handed_out().cells)  # a call may begin as one there
+    lines = {line for line in map(str.strip, hidden.splitlines()) if len(line) > 15}
+    lines = {line for line in lines if line not in told}
+    assert len(lines) > 20
+    for name in ("history", "last-error", "print-args", "traceback", "frames"):
+        outputs = [o for cell in kit.graded(name).cells for o in cell.get("outputs", [])]
+        assert not [line for line in lines if line in str(outputs)], name
+    printed = str([o for cell in kit.graded("print-args").cells for o in cell.get("outputs", [])])
+    assert "called with (2, 5, 3)" in printed and "called with (3, 6, 4)" not in printed
 
 
 @pytest.fixture
@@ -1189,6 +1369,21 @@ def test_the_way_out_says_what_it_risks(small):
     run = small.course("grade", "4", f"--{OPT_OUT}")
     assert "WITHOUT A SANDBOX: submissions can read solutions and change marks" in run.stdout
     assert "NOT SANDBOXED" in run.stdout and small.result("ann")["score"] == FULL
+
+
+def test_a_matrix_that_should_be_avoided_is_seen_in_the_sandbox(tmp_path):
+    """Whoever makes it: the memory is measured from outside."""
+    kit = classkit.make_class(tmp_path, ["ann"])
+    notebook, name = classkit.solution(), f"{LEFT_OUT}__matrix_in_numpy"
+    made = mutants.answers_beside(ROOT / "solutions" / CHAPTER / f"{NOTEBOOK}.ipynb")[name]
+    cell_named(notebook, LEFT_OUT).source = "import math, numpy\n" + inspect.getsource(
+        made
+    ).replace(name, LEFT_OUT)
+    kit.submit("ann", notebook)
+    kit.course("grade", "4")
+    assert (kit.result("ann")["status"], kit.result("ann")["score"]) == (GRADED, FULL)
+    said = [o for cell in kit.graded("ann").cells for o in cell.get("outputs", [])]
+    assert "bytes were taken at a time" in str(said)
 
 
 AS_A_USER = """

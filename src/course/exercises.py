@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 from nbformat import NotebookNode
 
 from course.chapters import ROOT, Chapter, written
 from course.notebooks import read_notebook
-from course.record import seed
+from course.pipe import seed
 
 HEADING = re.compile(
     r"^## (?P<number>\d+)\. (?P<title>.+) "
@@ -120,6 +121,26 @@ def test_source(cell: NotebookNode, part: str) -> str:
     if part == "hidden":
         return "".join(HIDDEN.findall(cell.source))
     return HIDDEN.sub("", cell.source) if part == "visible" else str(cell.source)
+
+
+def is_check(cell: NotebookNode) -> bool:
+    """Say whether a locked cell belongs to the tests alone: no answer may use what it defines."""
+    return role(cell) == "locked" and grade_id(cell).startswith("check_")
+
+
+def cells_of_tests(notebook: NotebookNode) -> list[dict[str, Any]]:
+    """Return the cells for the process that holds the tests; see `course.tester`.
+
+    Of an answer it gets no more than the name. What prints a table or sums up is not for it.
+    """
+    cells = []
+    for cell in notebook.cells:
+        name = grade_id(cell)
+        if cell.cell_type == "code" and role(cell) and not name.startswith(("table_", "summary")):
+            source = "" if role(cell) == "answer" else cell.source
+            shared = role(cell) == "locked" and not is_check(cell)
+            cells.append({"name": name, "role": role(cell), "source": source, "shared": shared})
+    return cells
 
 
 @lru_cache(maxsize=512)

@@ -26,7 +26,7 @@ from typing import Any
 
 import nbformat
 
-from course import replay, sandbox
+from course import sandbox
 from course.classroom import (
     assignment,
     class_folder,
@@ -46,15 +46,12 @@ from course.classroom import (
 )
 from course.exercises import exercises, grade_id, notebook_of, role
 from course.notebooks import write_text
-from course.record import RAISED, Log
 from course.submissions import (
     BadSubmission,
     SandboxedExecute,
-    own_cells,
+    failing,
     read_submission,
-    reserved_names,
     restore,
-    scan,
 )
 
 SUBMISSION_SECONDS = 180
@@ -174,9 +171,8 @@ def find_notebook(folder: Path, name: str) -> tuple[Path, list[str]]:
 # --- One submission --------------------------------------------------------------------------
 
 
-def grade_one(chapter: str, name: str, student: str, ours: Log) -> Result:
-    """Grade one submission; runs in a process of its own. `ours` is what the instructor's answers
-    return in the tests."""
+def grade_one(chapter: str, name: str, student: str) -> Result:
+    """Grade one submission; runs in a process of its own."""
     start = time.perf_counter()
     folder = class_folder() / "submitted" / student / chapter
     source = source_of(chapter, name)
@@ -196,7 +192,7 @@ def grade_one(chapter: str, name: str, student: str, ours: Log) -> Result:
     if len(remarks) > 6:
         remarks = [*remarks[:5], f"{len(remarks) - 5} more cells were made good"]
     notes += remarks
-    why = [f"the code {sign}" for sign in scan(own_cells(notebook), reserved_names(template))]
+    why: list[str] = []
     try:
         autograde(chapter, name, student, notebook, folder)
     except Exception as error:
@@ -208,14 +204,8 @@ def grade_one(chapter: str, name: str, student: str, ours: Log) -> Result:
     if SandboxedExecute.flooded:
         why.append("printed more than a megabyte; the rest was cut")
     graded = notebook_of(class_folder() / "autograded" / student / chapter / f"{name}.ipynb")
-    late = timed_out(graded)
-    notes += [f"{cell} ran out of time" for cell in late.values()]
-    score, full, perfect = marks(chapter, name, student)
-    if perfect:
-        full_tests = notebook_of(source)
-        cells = replay.cells_to_run(notebook, full_tests, perfect, set(late))
-        theirs = replay.in_second_process(cells)
-        why += replay.differences(ours, theirs, perfect, replay.free_answers(full_tests))
+    notes += [f"{cell} ran out of time" for cell in timed_out(graded).values()]
+    score, full = marks(chapter, name, student)
     return result(REVIEW if why else GRADED, why=why, notes=notes, score=score, max_score=full)
 
 
@@ -273,12 +263,11 @@ def timed_out(notebook: Any) -> dict[str, str]:
     }
 
 
-def marks(chapter: str, name: str, student: str) -> tuple[float, float, set[str]]:
-    """Return the score, the highest score, and the tests that gave full points."""
+def marks(chapter: str, name: str, student: str) -> tuple[float, float]:
+    """Return the score and the highest score."""
     with gradebook() as book:
         notebook = book.find_submission_notebook(name, chapter, student)
-        full = {g.name for g in notebook.grades if g.auto_score and g.auto_score == g.max_score}
-        return notebook.score, notebook.max_score, full
+        return notebook.score, notebook.max_score
 
 
 # --- A class ---------------------------------------------------------------------------------
@@ -322,12 +311,12 @@ def child(work: Callable[[], object], log: Path, scratch: Path) -> None:
         os._exit(code)
 
 
-def graded(chapter: str, name: str, student: str, ours: Log) -> None:
+def graded(chapter: str, name: str, student: str) -> None:
     """Grade one submission and write down its result, unless another run is at it."""
     lock = status_path(chapter, student).with_name(f".{student}.lock")
     with held(lock) as mine:
         if mine:
-            result = grade_one(chapter, name, student, ours)
+            result = grade_one(chapter, name, student)
             if result.status != GRADED:
                 ensure_room()
             store(result)
@@ -362,12 +351,7 @@ def grade(
     if queue:
         ensure_room()
         ensure_registered(chapter, name)
-        source = notebook_of(source_of(chapter, name))
-        ours = replay.in_second_process(replay.cells_to_run(source, source))
-        if ours is None:
-            raise ValueError(f"the answers of {source_of(chapter, name)} do not run: mend them")
-        broken = [test for test, calls in ours.items() if RAISED in [call[0] for call in calls]]
-        if broken:
+        if broken := failing(notebook_of(source_of(chapter, name))):
             raise ValueError(
                 f"the instructor's own answers fail {', '.join(broken)} of "
                 f"{source_of(chapter, name)}: mend the source before anybody is graded by it"
@@ -375,7 +359,7 @@ def grade(
         box = "NOT SANDBOXED" if sandbox.opted_out() else "sandboxed"
         before = len(wanted) - len(queue)
         say(f"{chapter}: {len(queue)} to grade, {before} graded before, {workers} at a time, {box}")
-        run_all(chapter, name, queue, workers, seconds, ours, say)
+        run_all(chapter, name, queue, workers, seconds, say)
     for stranger in sorted(set(everyone) - known):
         say(f"{shown(stranger)} is not on the roster: add the student with `course new-class`")
     return [result for s in wanted if (result := read_result(chapter, s))]
@@ -424,7 +408,6 @@ def run_all(
     queue: list[str],
     workers: int,
     seconds: float,
-    ours: Log,
     say: Callable[[str], None],
 ) -> None:
     """Keep `workers` processes busy; kill one that outlives its time and write down why."""
@@ -440,7 +423,7 @@ def run_all(
                     status_path(chapter, student).unlink(missing_ok=True)
                     (files := place / str(len(waiting))).mkdir()
                     log = class_folder() / "logs" / chapter / f"{student}.log"
-                    process = start(partial(graded, chapter, name, student, ours), log, files)
+                    process = start(partial(graded, chapter, name, student), log, files)
                     running[student] = (process, time.monotonic(), files)
                 for student, (process, started, files) in list(running.items()):
                     late = time.monotonic() - started > seconds

@@ -51,7 +51,6 @@ from course.grading import (
     start,
 )
 from course.notebooks import write_text
-from course.record import OutOfTime
 from course.sandbox import Scratch
 from course.submissions import is_picture, is_picture_or_text
 
@@ -96,6 +95,10 @@ ATTRIBUTES = {
 PLACE = re.compile("\ue000(\\d{1,5})\ue001")  # of a picture, while the text around it is cleaned
 FORMULA = re.compile(r"(^|;)(?=[\s\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")  # full width, too
 PLUGINS = ("strikethrough", "table", "url", "def_list")
+
+
+class OutOfTime(BaseException):
+    """A text has taken too long; no `except Exception` of what draws it catches this."""
 
 
 class MarksByExercise(NbGraderPreprocessor):  # type: ignore[misc]

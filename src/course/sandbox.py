@@ -12,6 +12,7 @@ whoever wants to run submissions without it sets COURSE_UNSANDBOXED to the words
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import stat
@@ -47,6 +48,7 @@ MESSAGE_BYTES = 16 * 2**20
 MESSAGES = 20  # that wait to be read; more wait in the sandbox
 SCRATCH_BYTES = 256 * 2**20
 DEVICE_BYTES = 64 * 2**20  # of /dev/shm
+STARTED = itertools.count()  # sandboxes of this process
 START_SECONDS = 120  # until a kernel has made its sockets, on a machine that has much else to do
 INSTALL = (
     "submissions run in a sandbox, and it cannot be had here: {why}.\n"
@@ -149,6 +151,7 @@ def environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_MMAP_THRESHOLD_": "131072",  # see `hold_free_pieces` in `course.cost`
         "MPLBACKEND": "agg",
         "JUPYTER_PLATFORM_DIRS": "1",
         "NBGRADER_EXECUTION": "autograde",
@@ -169,7 +172,7 @@ def command(inner: list[str], private: Path) -> list[str]:
     outer = ["env", "-i", f"PATH={os.environ.get('PATH', os.defpath)}", "choom", "-n", "1000", "--"]
     bwrap = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
     if os.getuid() == 0:
-        user = str(2_000_000 + os.getpid())
+        user = str(2_000_000 + 256 * os.getpid() + next(STARTED) % 256)
         os.chown(private, int(user), int(user))
         bwrap += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
         bwrap += ["--unshare-cgroup-try", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -227,6 +230,7 @@ class SandboxedKernelManager(AsyncKernelManager):
     """
 
     overstepped = ""
+    files: tuple[int, ...] = ()  # that it gets open, by their numbers: its ends of pipes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the private folder, and the one for the grader's links."""
@@ -249,15 +253,7 @@ class SandboxedKernelManager(AsyncKernelManager):
         return KernelSpec(argv=[*kernel, *quiet], language="python", interrupt_mode="message")
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-        """Return the command line that starts the kernel inside.
-
-        Raises SandboxMissing where there is no sandbox.
-        """
-        try:
-            require()
-        except SandboxMissing:
-            self.scratch.remove()
-            raise
+        """Return the command line that starts the kernel inside."""
         inner = super().format_kernel_cmd([])
         if opted_out():
             return list(inner)
@@ -265,8 +261,8 @@ class SandboxedKernelManager(AsyncKernelManager):
         return command(inner, self.private)
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-        nowhere = subprocess.DEVNULL
-        await super()._async_launch_kernel(kernel_cmd, **kw, stdout=nowhere, stderr=nowhere)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        await super()._async_launch_kernel(kernel_cmd, **kw, **quiet, pass_fds=self.files)
         await self.take_sockets()
 
     _launch_kernel = _async_launch_kernel

@@ -1,29 +1,47 @@
 """What happens to a submission on its way through nbgrader: restored, run in the sandbox, told.
 
 `restore` puts the learner's answers into the notebook that was handed out, so that nothing else a
-submission has changed can count. `scan` reads the code for signs of tampering; it proves nothing
-and marks for review. The preprocessors are nbgrader's steps, named in `classroom.configure`, so
-they run from `course grade` and from the formgrader alike.
+submission has changed can count. The preprocessors are nbgrader's steps, named in
+`classroom.configure`, so they run from `course grade` and from the formgrader alike.
+
+What a learner has written runs in one sandbox and the tests in another; see `course.pipe`.
 """
 
-import ast
 import asyncio
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Callable, Collection
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nbformat
+import psutil  # type: ignore[import-untyped]
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor, SaveAutoGrades
+from traitlets.config import Config
 
-from course.classroom import class_folder, release_folder
-from course.exercises import HIDDEN, grade_id, notebook_of, role
+from course import sandbox
+from course.classroom import class_folder, configure, release_folder
+from course.cost import resident
+from course.exercises import (
+    HIDDEN,
+    cells_of_tests,
+    grade_id,
+    is_check,
+    notebook_of,
+    role,
+    test_source,
+)
+from course.mutants import PARTS
 from course.notebooks import write_text
 from course.sandbox import SandboxedKernelManager
 
@@ -31,6 +49,8 @@ NOTEBOOK_BYTES = 10 * 2**20
 MOST_CELLS = 1000
 OUTPUT_BYTES = 2**20  # of what a submission may print, errors included
 SETUP_SECONDS = 60  # for the first cell, which imports torch: that takes long on a busy machine
+OWN_SECONDS = 600  # for a cell of the instructor's own: a busy machine says nothing against it
+DIED = {"ename": "RuntimeError", "evalue": "what was returned stopped the test", "gone": False}
 CUT = "... cut: the notebook has printed more than a megabyte\n"
 
 
@@ -192,229 +212,6 @@ def restore(submitted: NotebookNode, template: NotebookNode) -> tuple[NotebookNo
     return restored, remarks
 
 
-# --- The scan --------------------------------------------------------------------------------
-
-SUSPECT_NAMES = {
-    "get_ipython": "reaches into IPython",
-    "input_transformers_cleanup": "rewrites cells before they run",
-    "input_transformers_post": "rewrites cells before they run",
-    "input_transformer_manager": "rewrites cells before they run",
-    "ast_transformers": "rewrites cells before they run",
-    "_exit": "ends the process",
-    "settrace": "watches other code run",
-    "setprofile": "watches other code run",
-    "_getframe": "reads its caller",
-    "currentframe": "reads its caller",
-    "f_back": "reads its caller",
-    "f_globals": "reads its caller",
-    "f_locals": "reads its caller",
-    "tb_frame": "reads its caller",
-    "gi_frame": "reads its caller",
-    "getouterframes": "reads its caller",
-    "__globals__": "changes what other code sees",
-    "__closure__": "changes what other code sees",
-    "__subclasses__": "searches memory",
-    "get_referents": "searches memory",
-    "get_referrers": "searches memory",
-    "get_objects": "searches memory",
-    "fork": "starts a process",
-    "forkpty": "starts a process",
-    "posix_spawn": "starts a process",
-    "Popen": "starts a process",
-    "import_module": "loads modules by hand",
-    "exec_module": "loads modules by hand",
-    "In": "reads the cells that were run",
-    "_ih": "reads the cells that were run",
-    "displayhook": "changes what is displayed",
-    "showtraceback": "changes how errors are shown",
-    "excepthook": "changes how errors are shown",
-    "__builtins__": "changes what Python itself does",
-}
-SUSPECT_MODULES = {
-    "ctypes": "bypasses Python",
-    "socket": "opens a connection",
-    "subprocess": "starts a process",
-    "multiprocessing": "starts a process",
-    "urllib": "opens a connection",
-    "requests": "opens a connection",
-    "http": "opens a connection",
-    "builtins": "changes what Python itself does",
-    "IPython": "reaches into IPython",
-    "ipykernel": "reaches into IPython",
-    "zmq": "opens a connection",
-    "signal": "catches signals",
-}
-SUSPECT_CALLS = ("os.system", "os.kill", "os.abort", "sys.exit", "exit", "quit", "eval", "exec",
-                 "__import__", "globals", "inspect.stack", "inspect.trace")  # fmt: skip
-HARMLESS = ("IPython.display", "torch.backends")
-MAGIC = re.compile(r"^[ \t]*[%!].*$", re.MULTILINE)
-HARMLESS_MAGIC = re.compile(
-    r"%(?!%|run\b|load_ext\b|sx\b|system\b).*|%load_ext autoreload|%%(time|timeit|capture)\b.*|"
-    r"!(pip3?|ls|pwd|nvidia-smi|date)\b[^;&|`$<>]*"
-)
-
-
-def without_magics(source: str) -> str:
-    """Return a cell as Python; a line that begins with % may also go on an expression."""
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return MAGIC.sub(lambda line: line[0][: -len(line[0].lstrip())] + "pass", source)
-    return source
-
-
-def scan(cells: list[NotebookNode], locked: "Locked") -> list[str]:
-    """Read a submission's own code cells for signs of tampering; return a line for each."""
-    found: list[str] = []
-    own: set[str] = set()  # what the cells so far have assigned; `In` may be anybody's matrix
-    for cell in cells:
-        if cell.cell_type != "code":
-            continue
-        source = without_magics(cell.source)
-        if source != cell.source:
-            for magic in map(str.strip, MAGIC.findall(cell.source)):
-                if not HARMLESS_MAGIC.fullmatch(magic):
-                    found.append(f"runs `{magic[:40]}`")
-        try:
-            tree = ast.parse(source)
-            nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-            own |= {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
-            found += suspects(tree, locked, grade_id(cell), own & {"In"})
-        except (SyntaxError, ValueError):
-            words = set(re.findall(r"\w+", cell.source)) & {*SUSPECT_NAMES}
-            found += [f"{SUSPECT_NAMES[word]} (`{word}`)" for word in sorted(words)]
-        except (RecursionError, MemoryError):
-            found.append("is nested too deeply to be read")
-    return list(dict.fromkeys(found))
-
-
-def suspects(
-    tree: ast.Module, locked: "Locked", answer: str = "", own: Collection[str] = ()
-) -> list[str]:
-    """Return a line for each sign of tampering in a syntax tree, that of an answer or any other.
-
-    `own` are suspect names that the student has given to something else.
-    """
-    found = []
-    modules = {"torch", "numpy", "builtins", "gpt2", "course", "nbgrader", "sys", "os"}
-    modules |= locked.imports | locked.names
-
-    def shared(name: str) -> bool:
-        """Say whether what this names is used by other code too."""
-        return name.split(".")[0] in modules and not name.startswith(HARMLESS)
-
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import() | ast.ImportFrom():
-                start = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
-                modules |= {alias.asname or alias.name for alias in node.names}
-                for name in (start + alias.name for alias in node.names):
-                    why = SUSPECT_MODULES.get(name.split(".")[0])
-                    if why and not name.startswith(HARMLESS):
-                        found.append(f"{why} (`import {name}`)")
-            case ast.Constant(value=str(name)) | ast.Name(id=name) | ast.Attribute(attr=name):
-                if name in own:
-                    continue
-                if name in SUSPECT_NAMES and ("_" in name or not isinstance(node, ast.Constant)):
-                    found.append(f"{SUSPECT_NAMES[name]} (`{name}`)")
-            case ast.BinOp(left=ast.Constant(value=str(one)), right=ast.Constant(value=str(two))):
-                if one + two in SUSPECT_NAMES:
-                    found.append(f"{SUSPECT_NAMES[one + two]} (`{one + two}`)")
-            case ast.FunctionDef(name="__eq__" | "__bool__" | "__torch_function__"):
-                found.append(f"redefines comparisons (`{node.name}`)")
-            case ast.Call():
-                found += suspect_call(node, shared)
-        if isinstance(node, ast.Attribute):
-            whole = ast.unparse(node)
-            stored = isinstance(node.ctx, ast.Store | ast.Del) or node.attr == "__dict__"
-            if whole == "sys.modules" or (stored and shared(whole)):
-                found.append(f"changes a module (`{whole}`)")
-    names = top_names(tree)
-    found += [f"defines `{name}`, which belongs to the tests" for name in names & locked.names]
-    borrowed = free_names(tree) & locked.after.get(answer, set())
-    return found + [f"answers with `{name}`, which belongs to the tests" for name in borrowed]
-
-
-def suspect_call(node: ast.Call, shared: Callable[[str], bool]) -> list[str]:
-    """Return a line for each sign of tampering in a call."""
-    found = []
-    call, arguments = ast.unparse(node.func), [ast.unparse(argument) for argument in node.args]
-    first = arguments[0] if arguments else ""
-    if call in SUSPECT_CALLS:
-        found.append(f"calls `{call}`")
-    if call in ("setattr", "delattr", "vars") and shared(first):
-        found.append(f"changes a module (`{call}({first}, ...)`)")
-    if call in ("getattr", "setattr", "delattr") and len(arguments) > 1:
-        parts = list(ast.walk(node.args[1]))
-        if len(parts) > 1 and not any(isinstance(part, ast.Name) for part in parts):
-            found.append(f"hides a name (`{call}({first}, {arguments[1]})`)")
-        elif why := SUSPECT_NAMES.get(arguments[1].strip("'")):
-            found.append(f"{why} (`{call}({first}, {arguments[1]})`)")
-    if call.rpartition(".")[2] in ("open", "read_text", "read_bytes") and ".ipynb" in first:
-        found.append(f"reads a notebook (`{call}({first[:30]})`)")
-    return found
-
-
-def free_names(tree: ast.Module) -> set[str]:
-    """Return the names that code uses and does not itself bind, anywhere."""
-    used, bound = set(), set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name, ctx=ast.Load()):
-                used.add(name)
-            case ast.Name(id=name) | ast.arg(arg=name):
-                bound.add(name)
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.alias(name=name):
-                bound.add(name)
-    return used - bound
-
-
-def top_names(tree: ast.Module) -> set[str]:
-    """Return the names that a module's top level defines."""
-    names = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return names
-
-
-@dataclass
-class Locked:
-    """What the locked cells of a notebook define and import, and what they define after an answer.
-
-    No answer has a reason to define those names, nor to use the ones that come after it.
-    """
-
-    names: set[str] = field(default_factory=set)
-    imports: set[str] = field(default_factory=set)
-    after: dict[str, set[str]] = field(default_factory=dict)
-
-
-def reserved_names(template: NotebookNode) -> Locked:
-    """Collect what the locked cells of a notebook define."""
-    locked = Locked()
-    for cell in template.cells:
-        if cell.cell_type == "code" and role(cell) == "answer":
-            locked.after[grade_id(cell)] = set()
-        if cell.cell_type != "code" or role(cell) != "locked":
-            continue
-        for node in ast.parse(cell.source).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                for later in locked.after.values():
-                    later |= {node.name} - locked.names
-                locked.names.add(node.name)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                locked.imports |= {alias.asname or alias.name for alias in node.names}
-    return locked
-
-
-def own_cells(restored: NotebookNode) -> list[NotebookNode]:
-    """Return the cells of a restored notebook that a student has written."""
-    return [cell for cell in restored.cells if role(cell) in ("answer", "")]
-
-
 # --- nbgrader's steps ------------------------------------------------------------------------
 
 
@@ -462,12 +259,103 @@ class SaveGrades(SaveAutoGrades):  # type: ignore[misc]
             self.gradebook.db.commit()
 
 
-class SandboxedExecute(Execute):  # type: ignore[misc]
-    """Run a notebook in the sandbox, keep what it prints within bounds, and let errors alone count.
+class TesterProcess:
+    """A tester in a sandbox of its own, which a new one replaces when it hangs or dies.
 
-    stderr in a test cell costs nothing here (nbgrader would take the points for a warning), and a
-    test cell cannot award itself partial points by displaying a number. `trouble` and `flooded`
-    tell what became of the last run.
+    `ends` are its ends of the pipes to the learner's process, one for each part of a test; `seen`
+    returns the processes whose memory counts as that of the learner.
+    """
+
+    def __init__(
+        self, cells: list[dict[str, Any]], ends: list[socket.socket], seen: Callable[[], list[int]]
+    ) -> None:
+        """Start it; it gets ready while the learner's process does."""
+        self.cells, self.ends, self.seen = cells, ends, seen
+        self.start()
+
+    def start(self) -> None:
+        """Start a process, and send it the cells."""
+        self.scratch = sandbox.Scratch()
+        (private := self.scratch.path / "in").mkdir()
+        self.control, theirs = socket.socketpair()
+        inner = [sys.executable, "-m", "course.tester", str(theirs.fileno())]
+        command = inner if sandbox.opted_out() else sandbox.command(inner, private)
+        files = [theirs.fileno(), *(end.fileno() for end in self.ends)]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        self.process = subprocess.Popen(
+            command,
+            **quiet,
+            stderr=subprocess.DEVNULL,
+            pass_fds=files,  # type: ignore[call-overload]
+        )
+        theirs.close()
+        file = self.control.makefile("r", encoding="utf-8")
+        self.ready, self.done = threading.Event(), threading.Event()
+        mine = (file, self.ready, self.done)
+        self.listener = threading.Thread(target=self.listen, args=mine, daemon=True)
+        self.listener.start()
+        self.say(self.cells)
+
+    def say(self, message: Any) -> None:
+        """Send a line."""
+        with suppress(OSError):  # it has died, and will be missed
+            self.control.sendall(json.dumps(message).encode() + b"\n")
+
+    def begin(self, test: str, source: str, end: socket.socket) -> None:
+        """Let it run a test, or a part of one, by one of its ends, once it is ready."""
+        if self.process.poll() is not None:
+            self.stop()
+            self.start()
+        self.ready.wait(SETUP_SECONDS)
+        self.verdict: dict[str, Any] | None = DIED
+        self.done.clear()
+        self.say({"test": test, "source": source, "connection": end.fileno()})
+
+    def listen(self, file: IO[str], ready: threading.Event, done: threading.Event) -> None:
+        """Take what it says: that it is ready, a verdict, or that something is to be measured."""
+        with suppress(OSError, ValueError, psutil.Error):
+            for line in iter(file.readline, ""):
+                message = json.loads(line)
+                if "measure" in message:
+                    self.say(resident(self.seen(), begin=message["measure"]))
+                elif "verdict" in message:
+                    self.verdict = message["verdict"]
+                    done.set()
+                ready.set()
+        ready.set()
+        done.set()
+
+    def result(self, seconds: float) -> dict[str, Any] | None:
+        """Return the verdict: None if the test has passed. A tester that gives none is ended."""
+        if not self.done.wait(seconds):
+            self.process.kill()
+            self.process.wait()
+        return self.verdict
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        with suppress(OSError):
+            self.control.shutdown(socket.SHUT_RDWR)
+        self.listener.join()  # nothing that it heard is taken for the word of the next one
+        self.control.close()
+        self.scratch.remove()
+
+
+def empty_checks(cell: NotebookNode) -> str:
+    """Return what the learner's process gets of a cell with checks, for cells that call them."""
+    names = re.findall(r"^def (check_\w+)", cell.source, re.MULTILINE)
+    return "\n".join(f"def {name}(*args, **named): pass" for name in names)
+
+
+class SandboxedExecute(Execute):  # type: ignore[misc]
+    """Run a notebook in the sandbox, and its tests elsewhere; keep what it prints within bounds.
+
+    The learner's process gets all cells but the tests and their checks. For a test it answers, by a
+    pipe, what the tests' process asks of it, and the verdict comes from there. stderr in a test
+    cell costs nothing (nbgrader would take the points for a warning), and nothing that is displayed
+    can award points. `trouble` and `flooded` tell what became of the last run.
     """
 
     trouble = ""
@@ -482,11 +370,20 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         self.printed = 0
 
     def preprocess(self, nb: NotebookNode, resources: Any, km: Any = None) -> Any:
-        """Run without the cell that sums up for the learner."""
+        """Run without the cell that sums up for the learner.
+
+        Raises SandboxMissing where there is no sandbox.
+        """
+        sandbox.require()
         for cell in nb.cells:
             if grade_id(cell) == "summary":
                 cell.source = ""
         SandboxedExecute.trouble, SandboxedExecute.flooded = "", False
+        parts = [(grade_id(cell), part) for cell in nb.cells if role(cell) == "test"
+                 for part in PARTS]  # fmt: skip
+        self.pipes = {part: socket.socketpair() for part in parts}
+        ends = [ours for ours, _ in self.pipes.values()]
+        self.tester = TesterProcess(cells_of_tests(nb), ends, self.learners_processes)
         try:
             return super().preprocess(nb, resources, km)
         except DeadKernelError:
@@ -501,6 +398,67 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         except Exception as error:  # a kernel in a student's hands can send anything
             SandboxedExecute.trouble = f"could not be run: {type(error).__name__}: {error}"[:300]
             raise
+        finally:
+            for end in itertools.chain(*self.pipes.values()):
+                end.close()
+            self.tester.stop()
+
+    def create_kernel_manager(self) -> Any:
+        """Give the learner's process its ends of the pipes."""
+        manager = super().create_kernel_manager()
+        manager.files = tuple(theirs.fileno() for _, theirs in self.pipes.values())
+        return manager
+
+    def learners_processes(self) -> list[int]:
+        """Return the learner's process and all that it has started."""
+        first = psutil.Process(self.km.provisioner.pid)
+        return [process.pid for process in (first, *first.children(recursive=True))]
+
+    def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> Any:
+        """Run a cell of the learner's; of a test both parts, the second if the first has passed."""
+        if role(cell) == "test":
+            outputs: list[NotebookNode] = []
+            for part in PARTS:
+                if source := test_source(cell, part):
+                    printed, error = self.run_part(cell, resources, index, part, source)
+                    outputs += [*printed, *error] if part == "visible" else error
+                    if error:
+                        break
+            cell.outputs = outputs
+        else:
+            whole = cell.source
+            cell.source = empty_checks(cell) if is_check(cell) else whole
+            super().preprocess_cell(cell, resources, index)
+            cell.source = whole
+        return cell, resources
+
+    def run_part(
+        self, cell: NotebookNode, resources: Any, index: int, part: str, source: str
+    ) -> tuple[list[NotebookNode], list[NotebookNode]]:
+        """Let the learner's process answer a part of a test; return what it printed, the error."""
+        ours, theirs = self.pipes[grade_id(cell), part]
+        self.tester.begin(grade_id(cell), source, ours)
+        whole = cell.source
+        cell.source = f"__import__('course.pipe').pipe.serve({theirs.fileno()}, globals())"
+        try:
+            super().preprocess_cell(cell, resources, index)
+        finally:
+            cell.source = whole
+            with suppress(OSError):  # whoever still waits for an answer gets none
+                theirs.shutdown(socket.SHUT_RDWR)
+        verdict = self.tester.result(self.timeout)
+        printed = [output for output in cell.outputs if output.output_type != "error"]
+        if verdict is None:
+            return printed, []
+        stopped = [output for output in cell.outputs if output.output_type == "error"]
+        if verdict["gone"] and stopped:
+            return printed, stopped[:1]
+        if verdict["gone"]:
+            verdict["evalue"] = "the code stopped answering before the test was over"
+        name, said = verdict["ename"], verdict["evalue"]
+        error = nbformat.v4.new_output("error", ename=name, evalue=said)
+        error.traceback = [f"{name}: {said}"]
+        return printed, [error]
 
     def at(self, nb: NotebookNode) -> str:
         """Name the cell at which a run stopped."""
@@ -574,6 +532,26 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         """Keep the first state of what is displayed and then changed, for the same reason."""
 
 
+def failing(notebook: NotebookNode) -> list[str]:
+    """Run a notebook as a submission is run; return the names of the tests that fail.
+
+    Raises ValueError if it cannot be run to its end.
+    """
+    notebook, place = deepcopy(notebook), {"metadata": {"path": "."}}
+    config = configure(Config())
+    config.Execute.timeout = OWN_SECONDS
+    try:
+        SandboxedExecute(config=config).preprocess(notebook, place)
+    except (DeadKernelError, CellTimeoutError):
+        why = SandboxedExecute.trouble
+        raise ValueError(f"the instructor's own answers do not run: {why}") from None
+    return [
+        grade_id(cell)
+        for cell in notebook.cells
+        if role(cell) == "test" and any(out.output_type == "error" for out in cell.outputs)
+    ]
+
+
 def is_picture(kind: str, data: Any) -> bool:
     """Say whether this is a picture that a browser only draws, in base64."""
     right = kind in ("image/png", "image/jpeg") and isinstance(data, str)
@@ -586,31 +564,8 @@ def is_picture_or_text(kind: str, data: Any) -> bool:
     return is_picture(kind, data) or (kind in texts and isinstance(data, str))
 
 
-def told(cell: NotebookNode) -> str:
-    """Return what a page will show of a cell's outputs: of a test's error not the traceback."""
-    is_test = role(cell) == "test"
-    return "".join(
-        str(output.get("evalue") if is_test and output.output_type == "error" else output)
-        for output in cell.outputs
-    )
-
-
 class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
     """Show a student their words, marks and errors, and nothing of the hidden tests."""
-
-    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
-        """Drop also what a submission has printed of them: IPython keeps the cells that it ran."""
-        tests = [cell for cell in nb.cells if role(cell) == "test"]
-        hidden = "".join(part for cell in tests for part in HIDDEN.findall(cell.source))
-        lines = {line.strip() for line in hidden.splitlines() if len(line.strip()) > 15}
-        for cell in nb.cells:
-            text = told(cell) if cell.cell_type == "code" else ""
-            if any(line in text for line in lines):
-                cell.outputs = [
-                    nbformat.v4.new_output("stream", text="Removed: it showed hidden tests.\n")
-                ]
-        nb, resources = super().preprocess(nb, resources)
-        return nb, resources
 
     def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> Any:
         """Drop the hidden part of a test, and of an error all but what it says."""

@@ -61,6 +61,11 @@ def mean_of_texts__first_text_for_all(x, lengths):
     return x[:, : int(lengths[0])].mean(dim=1)
 
 
+def mean_of_texts__shortens_the_texts(x, lengths):
+    lengths.fill_(1)  # what the test asks for, unless it keeps its own
+    return x[:, 0]
+
+
 def mean_of_texts__right__text_by_text(x, lengths):
     return torch.stack([text[: int(n)].mean(dim=0) for text, n in zip(x, lengths, strict=True)])
 
@@ -427,6 +432,14 @@ def summed_by_word(table, words, each):
 
 def says_minus_happened(table, words, following, dim=-1):
     return table[words].softmax(dim=dim) - F.one_hot(following, len(table))
+
+
+def gradient_of_table__changes_the_words(table, words, following):
+    words.zero_(), following.zero_()
+    gradient = torch.zeros_like(table)
+    gradient[0] = table[0].softmax(dim=0)
+    gradient[0, 0] -= 1
+    return gradient
 
 
 def gradient_of_table__counts_a_word_once(table, words, following):

@@ -398,9 +398,10 @@ def in_chunks(hidden, weight, targets, chunk, **bent):
     count = len(targets) if bent.get("all_positions") else (targets != IGNORE).sum()
     loss, d_hidden, d_weight = torch.zeros(()), torch.zeros_like(hidden), torch.zeros_like(weight)
     end = len(hidden) - len(hidden) % chunk if bent.get("whole_only") else len(hidden)
+    kept = [h @ weight.T for h in hidden.split(chunk)] if bent.get("listed") else []
     for start in range(0, max(end, 1), chunk):
         part = slice(start, start + chunk)
-        y, scores = targets[part], hidden[part] @ weight.T
+        y, scores = targets[part], kept.pop(0) if kept else hidden[part] @ weight.T
         counts, y = (y != IGNORE).float(), y.clamp(min=0)
         if bent.get("naive"):
             p = scores.exp() / scores.exp().sum(1, keepdim=True)
@@ -481,6 +482,10 @@ def loss_in_chunks__nan_without_a_target(hidden, weight, targets, chunk):
 
 def loss_in_chunks__all_logits(hidden, weight, targets, chunk):
     return accumulate(hidden, weight, targets, len(hidden), lambda y: 1.0)
+
+
+def loss_in_chunks__all_logits_in_a_list(hidden, weight, targets, chunk):
+    return in_chunks(hidden, weight, targets, chunk, listed=True)
 
 
 def loss_in_chunks__so_many_chunks(hidden, weight, targets, chunk):
