@@ -273,12 +273,24 @@ class Ladder:
         result.rung, result.test = self.rungs[item.nodeid], item.nodeid
         result.sentence = sentence_of(getattr(item, "obj", self.note))
         result.error, result.place = message_of(error), place_of(error, self.home)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
+        """Diagnose a failure when all that its test had patched is itself again."""
+        try:
+            return (yield)
+        finally:
+            if item.nodeid == self.result.test:
+                self.diagnose(item)
+
+    def diagnose(self, item: pytest.Item) -> None:
+        """Look for the first definition that is wrong by itself, tested here or not."""
         own = vars(sys.modules[f"gpt2.{self.job.module}"])
         for name in [name for name in self.job.mine if name in self.reach[item.nodeid]]:
             with contextlib.suppress(Exception), time_limit():
                 if found := diagnosis(self.job.module, name, own[name]):
-                    result.rung, (result.example, result.hint) = name, found
-                    return  # the first that is wrong by itself, tested here or not
+                    self.result.rung, (self.result.example, self.result.hint) = name, found
+                    return
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what passes."""
