@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -145,6 +146,7 @@ def time_limit() -> Iterator[None]:
 # --- The usual mistakes --------------------------------------------------------------------------
 
 
+@cache
 def courses_own(module: str) -> ModuleType:
     """Load a module of the course, whatever has taken its place."""
     path = ROOT / "src" / "gpt2" / f"{module}.py"
@@ -157,6 +159,7 @@ def courses_own(module: str) -> ModuleType:
     return loaded
 
 
+@cache
 def mistakes_of(module: str) -> ModuleType | None:
     """Load the usual mistakes of a chapter, made of the course's own code; or nothing."""
     stem = COURSE[module].chapter.stem

@@ -148,7 +148,7 @@ EXAMPLES = {
     "score_continuations": ["ends(f)"],
     "split_last_word": ['f("I do not know")', 'f("A dog saw")'],
     "last_word_scores": ["rounded(f(ENDS))", "raised(f, [])"],
-    "guess_words": ["guessed(f, 60, 3)", "guessed(f, 3, 1)"],
+    "guess_words": ["guessed(f, 12, 3)", "guessed(f, 3, 1)"],
     "guess_word": ["guessed(f)", 'guessed(f, frozenset({"cat"}))', "raised(guessed, f, EVERY)"],
     "choose_filled": ['chosen(f, "full")', 'chosen(f, "partial")', 'chosen(f, "word")',
                       'chosen(f, "mean")', 'raised(chosen, f, "best")',
