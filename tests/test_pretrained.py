@@ -791,6 +791,7 @@ CUT = {
         " a guest-starring role on 1,000 days (2.5 years). \n",
     ' episode " Teddy \'s Story " of the series , he didn \'t know : why ? \n':
         ' episode "Teddy\'s Story" of the series, he didn\'t know: why? \n',
+    ' he sang " La la . " \n': ' he sang "La la." \n',  # the order of the patterns matters
     " = Robert <unk> = \n": " = Robert <unk> = \n",
 }  # fmt: skip
 

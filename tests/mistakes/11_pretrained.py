@@ -543,6 +543,13 @@ def detokenize__strips(text):
     return text.strip()
 
 
+def detokenize__reversed(text):
+    """The patterns are applied from the last to the first: only `retokenize` is reversed."""
+    for find, replace, _, _ in reversed(WIKITEXT):
+        text = re.sub(find, replace, text)
+    return text
+
+
 def retokenize__last_pattern_only(text):
     """Each pattern is applied to the original text, so only the last change is kept. Assign the
     result to `text` each time."""
