@@ -500,11 +500,17 @@ def test_the_learners_tokenizer_is_tested_though_the_tools_have_used_ours():
     check_report(mistake, result, "02_tokens")
 
 
-def test_what_a_test_has_patched_is_not_taken_for_the_learners(tmp_path):
-    """The test that fails replaces a function below `guess_words`, which is right."""
-    mistake = "guess_word__with_its_space"
+@pytest.mark.parametrize(
+    ("mistake", "mine"),
+    [
+        # The test that fails replaces a function below `guess_words`, which is right.
+        ("guess_word__with_its_space", ["guess_words", "guess_word"]),
+        ("windows__any_stride", ["windows"]),  # an error that is not raised
+    ],
+)
+def test_a_patch_is_not_accused_and_a_missing_error_is_reported(tmp_path, mistake, mine):
     job = climbing.write_wrong(tmp_path, "11_pretrained", mistake)
-    job.mine = ["guess_words", "guess_word"]
+    job.mine = mine
     check_report(mistake, asdict(own.climb_elsewhere(job)), "11_pretrained")
 
 

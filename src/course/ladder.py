@@ -110,7 +110,7 @@ def message_of(error: BaseException) -> str:
     """Return what an error says, on one line; of an assertion, also what it compared."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("+")][:2]  # "+ where": names of ours
-    if not isinstance(error, AssertionError):
+    if not isinstance(error, (AssertionError, pytest.fail.Exception)):
         lines = [f"{type(error).__name__}: {''.join(lines[:1])}".rstrip(": ")]
     return "; ".join(lines)[:WORDS]
 
@@ -266,11 +266,11 @@ class Ladder:
         try:
             with time_limit():
                 return (yield)
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             self.note(item, error)
             raise
 
-    def note(self, item: pytest.Item, error: Exception) -> None:
+    def note(self, item: pytest.Item, error: BaseException) -> None:
         """Write down a failure, in words."""
         result = self.result
         result.rung, result.test = self.rungs[item.nodeid], item.nodeid
