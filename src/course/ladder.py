@@ -214,8 +214,10 @@ def diagnosis(module: str, name: str, implementation: object) -> tuple[str, str]
         return None
     plain = shown if example.startswith("f(") else ""  # what a helper makes of it says little
     for wrong_name, wrong in vars(known).items():
-        is_known = wrong_name.startswith(f"{name}__")
-        if is_known and [outcome(example, known, wrong) for example in examples] == seen:
+        if wrong_name.startswith(f"{name}__") and all(
+            outcome(example, known, wrong) == is_
+            for example, is_ in zip(examples, seen, strict=True)
+        ):
             return plain, " ".join((wrong.__doc__ or "").split())
     return plain, ""
 
