@@ -768,6 +768,15 @@ def test_units_by_hand():
         score_text(blind, letters, "", stride=8)
 
 
+@pytest.mark.parametrize("n_ctx", [None, 5])
+def test_a_text_is_scored_with_the_context_that_is_given(model, tokenizer, n_ctx):
+    text = "A dog saw the cat, and the cat saw the dog."
+    ids = [tokenizer.end_of_text, *tokenizer.encode(text)]
+    losses = sliding_losses(model, ids, 3, n_ctx)
+    score = score_text(model, tokenizer, text, 3, n_ctx=n_ctx)
+    assert score.nats == pytest.approx(float(losses.sum()), rel=1e-6) and len(losses) > 5
+
+
 def test_a_score_is_frozen_numbers():
     score = TextScore(nats=10 * math.log(2), n_tokens=5, n_words=2, n_characters=10, n_bytes=20)
     assert score.perplexity() == pytest.approx(4) and score.perplexity("word") == pytest.approx(32)
@@ -782,6 +791,7 @@ CUT = {
         " a guest-starring role on 1,000 days (2.5 years). \n",
     ' episode " Teddy \'s Story " of the series , he didn \'t know : why ? \n':
         ' episode "Teddy\'s Story" of the series, he didn\'t know: why? \n',
+    ' he sang " La la . " \n': ' he sang "La la." \n',  # the order of the patterns matters
     " = Robert <unk> = \n": " = Robert <unk> = \n",
 }  # fmt: skip
 

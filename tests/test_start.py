@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 
 import climbing
 import pytest
@@ -468,8 +469,8 @@ def test_usual_mistakes_are_told_apart_and_from_the_right_answer(stem):
     assert set(seen) <= set(known.EXAMPLES)
 
 
-def test_chapters_1_to_10_have_usual_mistakes():
-    assert STEMS[:10] == WITH_MISTAKES
+def test_chapters_1_to_11_have_usual_mistakes():
+    assert STEMS[:11] == WITH_MISTAKES
 
 
 def climbed(stem, *mistakes):
@@ -497,6 +498,20 @@ def test_a_mistake_in_the_module_is_reported_with_its_sentence():
 def test_the_learners_tokenizer_is_tested_though_the_tools_have_used_ours():
     [[mistake, result]] = climbed("02_tokens", "count_pieces__characters")
     check_report(mistake, result, "02_tokens")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "mine"),
+    [
+        # The test that fails replaces a function below `guess_words`, which is right.
+        ("guess_word__with_its_space", ["guess_words", "guess_word"]),
+        ("windows__any_stride", ["windows"]),  # an error that is not raised
+    ],
+)
+def test_a_patch_is_not_accused_and_a_missing_error_is_reported(tmp_path, mistake, mine):
+    job = climbing.write_wrong(tmp_path, "11_pretrained", mistake)
+    job.mine = mine
+    check_report(mistake, asdict(own.climb_elsewhere(job)), "11_pretrained")
 
 
 @pytest.mark.soak

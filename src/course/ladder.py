@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -109,7 +110,7 @@ def message_of(error: BaseException) -> str:
     """Return what an error says, on one line; of an assertion, also what it compared."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("+")][:2]  # "+ where": names of ours
-    if not isinstance(error, AssertionError):
+    if not isinstance(error, (AssertionError, pytest.fail.Exception)):
         lines = [f"{type(error).__name__}: {''.join(lines[:1])}".rstrip(": ")]
     return "; ".join(lines)[:WORDS]
 
@@ -145,6 +146,7 @@ def time_limit() -> Iterator[None]:
 # --- The usual mistakes --------------------------------------------------------------------------
 
 
+@cache
 def courses_own(module: str) -> ModuleType:
     """Load a module of the course, whatever has taken its place."""
     path = ROOT / "src" / "gpt2" / f"{module}.py"
@@ -157,6 +159,7 @@ def courses_own(module: str) -> ModuleType:
     return loaded
 
 
+@cache
 def mistakes_of(module: str) -> ModuleType | None:
     """Load the usual mistakes of a chapter, made of the course's own code; or nothing."""
     stem = COURSE[module].chapter.stem
@@ -211,8 +214,10 @@ def diagnosis(module: str, name: str, implementation: object) -> tuple[str, str]
         return None
     plain = shown if example.startswith("f(") else ""  # what a helper makes of it says little
     for wrong_name, wrong in vars(known).items():
-        is_known = wrong_name.startswith(f"{name}__")
-        if is_known and [outcome(example, known, wrong) for example in examples] == seen:
+        if wrong_name.startswith(f"{name}__") and all(
+            outcome(example, known, wrong) == is_
+            for example, is_ in zip(examples, seen, strict=True)
+        ):
             return plain, " ".join((wrong.__doc__ or "").split())
     return plain, ""
 
@@ -263,22 +268,34 @@ class Ladder:
         try:
             with time_limit():
                 return (yield)
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             self.note(item, error)
             raise
 
-    def note(self, item: pytest.Item, error: Exception) -> None:
+    def note(self, item: pytest.Item, error: BaseException) -> None:
         """Write down a failure, in words."""
         result = self.result
         result.rung, result.test = self.rungs[item.nodeid], item.nodeid
         result.sentence = sentence_of(getattr(item, "obj", self.note))
         result.error, result.place = message_of(error), place_of(error, self.home)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
+        """Diagnose a failure when all that its test had patched is itself again."""
+        try:
+            return (yield)
+        finally:
+            if item.nodeid == self.result.test:
+                self.diagnose(item)
+
+    def diagnose(self, item: pytest.Item) -> None:
+        """Look for the first definition that is wrong by itself, tested here or not."""
         own = vars(sys.modules[f"gpt2.{self.job.module}"])
         for name in [name for name in self.job.mine if name in self.reach[item.nodeid]]:
             with contextlib.suppress(Exception), time_limit():
                 if found := diagnosis(self.job.module, name, own[name]):
-                    result.rung, (result.example, result.hint) = name, found
-                    return  # the first that is wrong by itself, tested here or not
+                    self.result.rung, (self.result.example, self.result.hint) = name, found
+                    return
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what passes."""
