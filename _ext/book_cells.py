@@ -44,7 +44,7 @@ def imports(code: str) -> bool:
 
 
 def fold_cells(app: Sphinx, page: str, source: list[str]) -> None:
-    """Read a notebook's roles back, and mark the cells that are read folded, before it is parsed."""
+    """Read a notebook's roles back and mark the cells that are folded, before it is parsed."""
     if not page.startswith("chapters/") or not source[0].startswith("{"):
         return
     notebook = json.loads(source[0])

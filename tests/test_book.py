@@ -263,6 +263,23 @@ def test_figures_are_numbered_by_their_chapter(book, chapter):
     assert set(numbers) <= set(named)
 
 
+@pytest.mark.parametrize("chapter", written(), ids=lambda chapter: chapter.stem)
+def test_references_read_in_jupyterlab_as_in_the_book(book, chapter):
+    """The words that `course sync` writes are those that Sphinx makes of the roles."""
+    page = read(book, f"chapters/{chapter.stem}.html")
+    body = page.partition("<article")[2].partition("</article>")[0]
+    spans = r'<span class="(?:bibtex-citation|std std-numref)"[^>]*>(.*?)</span>'
+    in_book = [unescape(re.sub(r"<[^>]*>", "", words)) for words in re.findall(spans, body)]
+    cells = json.loads(read(ROOT, f"chapters/{chapter.stem}.ipynb"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    links = r"\[[^\]]*\]\((?:#fig-|\.\./references\.bib#)[^)]*\)"
+    found = re.findall(rf"{links}(?:; {links})*", text)
+    in_lab = [re.sub(r"\]\([^)]*\)|\[", "", words) for words in found]
+    plain = [[re.sub(r"[^\w.' ]", "", w) for w in words] for words in (in_lab, in_book)]
+    assert plain[0] == plain[1] and len(in_lab) > 5
+    assert "<strong>Fig." not in body, "a title line that is for JupyterLab"
+
+
 def test_solutions_are_in_no_page_of_the_book(book):
     """Nothing that is published, the search index included, has a line of a solution in it."""
     published = [
