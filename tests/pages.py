@@ -39,8 +39,8 @@ RULES = {"label-content-name-mismatch": {"enabled": True}, "target-size": {"enab
 # Contrast takes axe milliseconds a word: of code and of signatures, one token of each color on each
 # ground is left.
 HIDE_REPEATED_TOKENS = """() => {
-    const tokens = [...document.querySelectorAll(".highlight pre span, dt.sig span")].filter(
-        token => !token.firstElementChild), seen = new Set();
+    const spans = document.querySelectorAll(".highlight pre span, dt.sig span:not(a *)");
+    const tokens = [...spans].filter(span => !span.firstElementChild), seen = new Set();
     const look = e => (s => s.color + s.backgroundColor)(getComputedStyle(e));
     const looks = tokens.map(token => look(token) + look(token.closest("pre, dt")));
     tokens.forEach((token, i) => {

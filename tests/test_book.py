@@ -183,6 +183,18 @@ def test_formulas_need_no_script(browser, site):
     context.close()
 
 
+def test_formulas_stand_in_the_middle_and_indices_below_the_line(page, site):
+    """A font without a table for mathematics lowers an index by a twelfth of its size."""
+    page.goto(f"{site}/chapters/04_attention.html")
+    boxes = "all => all.map(e => [e, ...e.children].map(c => c.getBoundingClientRect().toJSON()))"
+    for box, formula in page.locator("div.math").evaluate_all(boxes):
+        assert abs(box["left"] + box["right"] - formula["left"] - formula["right"]) < 2
+    indices = page.locator("p > math > msub").evaluate_all(boxes)
+    assert len(indices) > 5
+    for _, letter, index in indices:
+        assert index["bottom"] - letter["bottom"] > 0.1 * letter["height"]
+
+
 def test_search_finds_the_right_section_first(page, site):
     hits = pages.first_hits(page, site, QUERIES)
     wrong = {query: hit for query, hit in hits.items() if hit != QUERIES[query]}
