@@ -195,6 +195,14 @@ def test_formulas_stand_in_the_middle_and_indices_below_the_line(page, site):
         assert index["bottom"] - letter["bottom"] > 0.1 * letter["height"]
 
 
+def test_the_packages_page_has_no_filler(book):
+    """Its contents are the modules, not 300 names; a field of a named tuple has no number."""
+    text = read(book, "chapters/api.html")
+    contents = re.search(r'<nav id="pst-page-toc-nav".*?</nav>', text, re.DOTALL)[0]
+    assert 10 < contents.count("<a ") < 20
+    assert "Alias for field number" not in text
+
+
 def test_search_finds_the_right_section_first(page, site):
     hits = pages.first_hits(page, site, QUERIES)
     wrong = {query: hit for query, hit in hits.items() if hit != QUERIES[query]}

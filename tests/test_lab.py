@@ -125,7 +125,7 @@ def faults(page, notebook):
         found.add("a hint or an answer stands open")
     if any(width == 0 for cell in seen for width in cell["images"]):
         found.add("an image is missing")
-    targets = rf"\{{\w+(:\w)?\}}|\bfig-\w+|\b({'|'.join(works())})\b"
+    targets = rf"\{{(numref|ref|term|cite:\w)\}}|\bfig-\w+|\b({'|'.join(works())})\b"
     if any(re.search(targets, cell["text"]) for cell in seen):
         found.add("a reference does not read as words")
     figures = [i for i, cell in enumerate(notebook.cells) if figure_of(cell)]
