@@ -420,6 +420,8 @@ def test_references_read_as_words_and_are_read_back():
     assert (
         as_words(WORDS.replace("7.2", "7.9").replace("Gage, 1994", "Gage, 1949"), numbers) == WORDS
     )
+    sentence = "(like {cite:t}`gage1994new`) ({cite:t}`gage1994new`; {cite:t}`press2017using`)"
+    assert as_roles(as_words(sentence, numbers)) == sentence
     for wrong in ("{numref}`fig-c`", "{cite:t}`nobody1999nothing`"):
         with pytest.raises(ValueError, match=re.search("`(.*)`", wrong)[1]):
             as_words(wrong, numbers)

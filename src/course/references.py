@@ -17,9 +17,10 @@ CAPTION = "caption"  # the tag of a cell that `course sync` writes, and that the
 WORKS = "../references.bib"
 ROLE = re.compile(r"\{(?P<kind>numref|cite:[tp])\}`(?P<keys>[^`]+)`")
 FIGURE_LINK = re.compile(r"\[Fig\. [\d.]+\]\(#(?P<name>fig-[\w-]+)\)")
-LINK = rf"\[[^\]]*\]\({re.escape(WORKS)}#(?P<key>\w+)\)"
-GROUP = re.compile(rf"\({LINK.replace('?P<key>', '')}(?:; {LINK.replace('?P<key>', '')})*\)")
-WORK_LINK = re.compile(LINK)
+TARGET = rf"\]\({re.escape(WORKS)}#"
+WORK_LINK = re.compile(rf"\[[^\]]*{TARGET}(?P<key>\w+)\)")
+IN_GROUP = rf"\[[^\]]*, \d+{TARGET}\w+\)"  # with a comma before the year, not in parentheses
+GROUP = re.compile(rf"\({IN_GROUP}(?:; {IN_GROUP})*\)")
 
 
 def figure_of(cell: NotebookNode) -> NotebookNode | None:
