@@ -1,6 +1,7 @@
 """Code cells on a page: imports and drawings in one folded line, the package's with their file.
 
-Only the rendered page changes. The notebooks keep their cells as they are.
+Only the rendered page changes. The notebooks keep their cells as they are:
+what they say for JupyterLab, the book says in its own way.
 """
 
 import ast
@@ -9,6 +10,8 @@ import re
 
 from docutils import nodes
 from sphinx.application import Sphinx
+
+from course.references import CAPTION, as_roles
 
 FOLD = "hide-input"
 
@@ -41,11 +44,16 @@ def imports(code: str) -> bool:
 
 
 def fold_cells(app: Sphinx, page: str, source: list[str]) -> None:
-    """Mark the cells of a notebook that are read folded, before it is parsed."""
+    """Read a notebook's roles back and mark the cells that are folded, before it is parsed."""
     if not page.startswith("chapters/") or not source[0].startswith("{"):
         return
     notebook = json.loads(source[0])
+    notebook["cells"] = [
+        cell for cell in notebook["cells"] if CAPTION not in cell["metadata"].get("tags", [])
+    ]
     for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = as_roles("".join(cell["source"]))
         line = label(cell) if cell["cell_type"] == "code" else None
         if line:
             meta = cell["metadata"]

@@ -169,6 +169,11 @@ MENDED = (
 )
 
 
+def plain(signature: re.Match[str]) -> str:
+    """Leave out of a documented name's line the elements that change nothing that one sees."""
+    return re.sub(r'<span class="pre">([^<]*)</span>', r"\1", signature[0])
+
+
 def shorten(contents: re.Match[str]) -> str:
     """Leave out of a page's own contents the numbers and the word that repeats."""
     return re.sub(r'(nav-link" href="#[^>]*>)(?:\d+\.)+ ?(?:Misconception: )?', r"\1", contents[0])
@@ -186,6 +191,7 @@ def mend_theme(app: Sphinx, error: Exception | None) -> None:
         text = mended = page.read_text(encoding="utf-8")
         for wrong, right in MENDED:
             mended = re.sub(wrong, right, mended, flags=re.DOTALL)
+        mended = re.sub(r'<dt class="sig .*?</dt>', plain, mended, flags=re.DOTALL)
         mended = re.sub(r'<nav id="pst-page-toc-nav".*?</nav>', shorten, mended, flags=re.DOTALL)
         mended = re.sub(
             r'<a class="viewcode-back" href="[^"#]*#([^"]+)">.*?</a>',

@@ -59,7 +59,8 @@ def read_section(section: nodes.Element) -> tuple[str, list[str], list[str], lis
             parent = node.parent
             link = parent.parent if isinstance(parent.parent, addnodes.pending_xref) else {}
             if link.get("reftype") == "numref":
-                prose.append("the figure")
+                before = "".join(prose[-2:]).rstrip()
+                prose.append("the figure" if before and before[-1] not in ".:?!" else "The figure")
             elif not isinstance(parent, nodes.title | nodes.math | nodes.math_block | nodes.raw):
                 prose.append(node.astext())
         elif isinstance(node, nodes.emphasis):
@@ -99,7 +100,7 @@ def index_sections(app: Sphinx, error: Exception | None) -> None:
             known |= used
             first = section.parent is doctree
             name = page if first else f"{page}#{section['ids'][0]}"
-            title = section.next_node(nodes.title).astext()
+            title = section.next_node(nodes.title).astext().replace("^2", "²")
             shadow = new_document(name)
             words = f"{text} {text.replace('_', ' ')}"
             shadow += [nodes.title("", title), nodes.paragraph("", words), *entries]

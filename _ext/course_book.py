@@ -37,6 +37,14 @@ def number_figures(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return []
 
 
+def say_nothing_twice(
+    app: Sphinx, what: str, name: str, documented: object, options: object, lines: list[str]
+) -> None:
+    """Drop what Python itself writes on a field of a named tuple, its number."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the parts."""
     app.add_html_math_renderer(
@@ -47,6 +55,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     )
     app.connect("config-inited", set_address)
     app.connect("source-read", book_cells.fold_cells)
+    app.connect("autodoc-process-docstring", say_nothing_twice)
     app.connect("doctree-read", book_words.link_terms)
     app.connect("env-purge-doc", book_words.forget)
     app.connect("env-get-updated", number_figures, priority=900)  # after Sphinx has counted

@@ -37,6 +37,7 @@ FIRST = (
     "08_prompting.ipynb",
     "09_bert.ipynb",
     "test_book.py",
+    "test_lab.py",
     "test_exercises.py",
     "10_transformer.ipynb",
     "06_training.ipynb",

@@ -36,11 +36,13 @@ PAGES = [
 WIDTHS = (390, 768, 1366)
 THEMES = ("light", "dark")
 RULES = {"label-content-name-mismatch": {"enabled": True}, "target-size": {"enabled": True}}
-# Contrast takes axe milliseconds a word: of code, one token of each color on each ground is left.
+# Contrast takes axe milliseconds a word: of code and of signatures, one token of each color on each
+# ground is left.
 HIDE_REPEATED_TOKENS = """() => {
-    const tokens = [...document.querySelectorAll(".highlight pre span")], seen = new Set();
+    const spans = document.querySelectorAll(".highlight pre span, dt.sig span:not(a *)");
+    const tokens = [...spans].filter(span => !span.firstElementChild), seen = new Set();
     const look = e => (s => s.color + s.backgroundColor)(getComputedStyle(e));
-    const looks = tokens.map(token => look(token) + look(token.closest("pre")));
+    const looks = tokens.map(token => look(token) + look(token.closest("pre, dt")));
     tokens.forEach((token, i) => {
         token.style.visibility = seen.has(looks[i]) ? "hidden" : "visible";
         seen.add(looks[i]);

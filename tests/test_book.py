@@ -186,6 +186,26 @@ def test_formulas_need_no_script(browser, site):
     context.close()
 
 
+def test_formulas_stand_in_the_middle_and_indices_below_the_line(page, site):
+    """A font without a table for mathematics lowers an index by a twelfth of its size."""
+    page.goto(f"{site}/chapters/04_attention.html")
+    boxes = "all => all.map(e => [e, ...e.children].map(c => c.getBoundingClientRect().toJSON()))"
+    for box, formula in page.locator("div.math").evaluate_all(boxes):
+        assert abs(box["left"] + box["right"] - formula["left"] - formula["right"]) < 2
+    indices = page.locator("p > math > msub").evaluate_all(boxes)
+    assert len(indices) > 5
+    for _, letter, index in indices:
+        assert index["bottom"] - letter["bottom"] > 0.1 * letter["height"]
+
+
+def test_the_packages_page_has_no_filler(book):
+    """Its contents are the modules, not 300 names; a field of a named tuple has no number."""
+    text = read(book, "chapters/api.html")
+    contents = re.search(r'<nav id="pst-page-toc-nav".*?</nav>', text, re.DOTALL)[0]
+    assert 10 < contents.count("<a ") < 20
+    assert "Alias for field number" not in text
+
+
 def test_search_finds_the_right_section_first(page, site):
     hits = pages.first_hits(page, site, QUERIES)
     wrong = {query: hit for query, hit in hits.items() if hit != QUERIES[query]}
@@ -264,6 +284,23 @@ def test_figures_are_numbered_by_their_chapter(book, chapter):
     assert numbers == [f"{chapter.number}.{i}" for i in range(1, len(numbers) + 1)] != []
     named = re.findall(r'<span class="std std-numref">Fig\. (\S+?)</span>', text)
     assert set(numbers) <= set(named)
+
+
+@pytest.mark.parametrize("chapter", written(), ids=lambda chapter: chapter.stem)
+def test_references_read_in_jupyterlab_as_in_the_book(book, chapter):
+    """The words that `course sync` writes are those that Sphinx makes of the roles."""
+    page = read(book, f"chapters/{chapter.stem}.html")
+    body = page.partition("<article")[2].partition("</article>")[0]
+    spans = r'<span class="(?:bibtex-citation|std std-numref)"[^>]*>(.*?)</span>'
+    in_book = [unescape(re.sub(r"<[^>]*>", "", words)) for words in re.findall(spans, body)]
+    cells = json.loads(read(ROOT, f"chapters/{chapter.stem}.ipynb"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    figure, work = r"\[[^\]]*\]\(#fig-[^)]*\)", r"\[[^\]]*\]\(\.\./references\.bib#[^)]*\)"
+    found = re.findall(rf"{figure}|{work}(?:; {work})*", text)
+    in_lab = [re.sub(r"\]\([^)]*\)|\[", "", words) for words in found]
+    plain = [[re.sub(r"[^\w.' ]", "", w) for w in words] for words in (in_lab, in_book)]
+    assert plain[0] == plain[1] and len(in_lab) > 5
+    assert "<strong>Fig." not in body, "a title line that is for JupyterLab"
 
 
 def test_solutions_are_in_no_page_of_the_book(book):

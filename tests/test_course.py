@@ -20,6 +20,7 @@ from course.execute import FRONT_PAGE, execute, figure
 from course.exercises import exercises, path_of
 from course.inputs import has_changed
 from course.notebooks import normalize, read_notebook, write_notebook
+from course.references import CAPTION, as_roles, as_words, write_references
 
 IGNORE_TAG = "nbval-ignore-output"
 WITH_MODULE = [chapter for chapter in written() if chapter.module]  # all but the preliminaries
@@ -352,8 +353,14 @@ def test_chapter_is_executed_in_order_and_without_trouble(notebook):
             assert "cuda" not in text.lower() or ignored, f"a device name: {text}"
 
 
+def prose_of(notebook):
+    """Return a chapter's text as its author writes it: roles, and captions beside their figures."""
+    cells = [c for c in notebook.cells if CAPTION not in c.metadata.get("tags", [])]
+    return as_roles("\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
+
+
 def test_chapter_has_its_shape(notebook):
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    text = prose_of(notebook)
     assert text.startswith("# ")
     for heading in ("## What you will build", "## From the paper", "## Misconception", "## Summary",
                     "## Check yourself", "## Exercises", "## Further reading"):  # fmt: skip
@@ -373,8 +380,7 @@ ANSWER = re.compile(
 
 
 def quiz_of(notebook):
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    return text.partition("\n## Check yourself\n")[2].partition("\n## ")[0]
+    return prose_of(notebook).partition("\n## Check yourself\n")[2].partition("\n## ")[0]
 
 
 def test_a_quiz_explains_every_answer_and_gives_none_away(notebook):
@@ -396,11 +402,64 @@ def test_a_quiz_explains_every_answer_and_gives_none_away(notebook):
     assert len(set(places)) > 1 and longest < len(parts), (places, longest)
 
 
+ROLES = (
+    "{numref}`fig-b` is of {cite:t}`vaswani2017attention`, not "
+    "{cite:p}`press2017using,gage1994new`."
+)
+WORDS = (
+    "[Fig. 7.2](#fig-b) is of [Vaswani et al. (2017)](../references.bib#vaswani2017attention), not "
+    "([Press and Wolf, 2017](../references.bib#press2017using); "
+    "[Gage, 1994](../references.bib#gage1994new))."
+)
+
+
+def test_references_read_as_words_and_are_read_back():
+    numbers = {"fig-a": "7.1", "fig-b": "7.2"}
+    assert as_words(ROLES, numbers) == as_words(WORDS, numbers) == WORDS
+    assert as_roles(WORDS) == as_roles(ROLES) == ROLES
+    assert (
+        as_words(WORDS.replace("7.2", "7.9").replace("Gage, 1994", "Gage, 1949"), numbers) == WORDS
+    )
+    sentence = "(like {cite:t}`gage1994new`) ({cite:t}`gage1994new`; {cite:t}`press2017using`)"
+    assert as_roles(as_words(sentence, numbers)) == sentence
+    for wrong in ("{numref}`fig-c`", "{cite:t}`nobody1999nothing`"):
+        with pytest.raises(ValueError, match=re.search("`(.*)`", wrong)[1]):
+            as_words(wrong, numbers)
+
+
+def test_sync_writes_a_title_line_above_each_figure():
+    """Once; anew when a figure is added; with a line that says so when something differed."""
+    chapter, new = CHAPTERS[7], nbformat.v4
+
+    def drawing(name):
+        figure = {"name": name, "caption": f"What {name} shows."}
+        return new.new_code_cell("plt.show()", metadata={"mystnb": {"figure": figure}})
+
+    text = new.new_markdown_cell("See {numref}`fig-b`.")
+    notebook = new.new_notebook(cells=[text, drawing("fig-b")])
+    assert len(write_references(notebook, chapter)) == 1
+    assert write_references(notebook, chapter) == []
+    notebook.cells.insert(0, drawing("fig-a"))
+    assert len(write_references(notebook, chapter)) == 1
+    shown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert shown == [
+        "**Fig. 7.1.** What fig-a shows.",
+        "See [Fig. 7.2](#fig-b).",
+        "**Fig. 7.2.** What fig-b shows.",
+    ]
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code"] + [
+        "markdown"
+    ] * 2 + ["code"]
+    notebook.cells[0].source += " Edited by hand."
+    assert len(write_references(notebook, chapter)) == 1
+    assert notebook.cells[0].source == shown[0]
+
+
 def test_figures_have_caption_name_and_alt_text():
     names = Counter()
     for chapter in written():
         notebook = read_notebook(chapter.path)
-        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        text = prose_of(notebook)
         figures = [
             cell
             for cell in code_cells(notebook)

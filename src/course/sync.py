@@ -1,4 +1,4 @@
-"""One source: write definitions, numbers and maps of `src` and `solutions` where they are shown."""
+"""One source: write definitions, numbers, maps and references where they are shown."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course import address, maps, syllabus
+from course import address, maps, references, syllabus
 from course.chapters import CHAPTERS, ROOT, written
 from course.exercises import path_of
 from course.notebooks import read_notebook, text_of, write_text
@@ -96,6 +96,7 @@ def wanted_files() -> Iterator[tuple[Path, str, list[str]]]:
             if cell.cell_type == "markdown" and cell.source != text:
                 cell.source = text
                 notes.append(f"{named(chapter.path)}: numbers differ from those of its exercises")
+        notes += references.write_references(notebook, chapter)
         yield chapter.path, text_of(notebook), notes
     if (ROOT / "solutions").exists():
         page = ROOT / "chapters" / "teaching.md"
