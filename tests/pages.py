@@ -210,6 +210,7 @@ def audit(page, site, name, theme, width):
     """Return what axe finds on a page, a rule a line."""
     page.set_viewport_size({"width": width, "height": 844})
     settle(page, f"{site}/{name}")
+    page.add_style_tag(content="* { transition: none !important }")  # no color on its way
     page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
     page.evaluate(HIDE_REPEATED_TOKENS)
     options = {"resultTypes": ["violations"], "rules": RULES}
