@@ -55,6 +55,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     )
     app.connect("config-inited", set_address)
     app.connect("source-read", book_cells.fold_cells)
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", say_nothing_twice)
     app.connect("doctree-read", book_words.link_terms)
     app.connect("env-purge-doc", book_words.forget)
