@@ -272,6 +272,15 @@ def test_cached_equals_uncached(steps):
     check_cached(CausalSelfAttention(C, H), steps)
 
 
+def test_a_mask_that_is_given_replaces_the_causal_one():
+    torch.manual_seed(2)
+    ours, x = CausalSelfAttention(C, H), random(2, 7, C)
+    visible = (random(2, 1, 7, 7, seed=4) > 0) | torch.eye(7, dtype=torch.bool)
+    q, k, v = (split_heads(part, H) for part in ours.c_attn(x).chunk(3, dim=-1))
+    seen = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+    assert_close(ours(x, visible=visible), ours.c_proj(merge_heads(seen)))
+
+
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match=r"n_embd = 10 .* n_head = 3"):
         CausalSelfAttention(10, 3)

@@ -236,6 +236,22 @@ def test_a_text_in_two_pieces_gives_the_same_logits(length: int, data: st.DataOb
         assert relative_error(pieces, model(idx)) < TOLERANCE
 
 
+def test_a_mask_that_is_given_reaches_every_layer() -> None:
+    """Three layers that see one position back: the last depends on the last four."""
+    model = GPT(SMALL)
+    randomize(model, seed=3)
+    idx = torch.arange(6)[None] % SMALL.n_vocab
+    visible = torch.ones(6, 6, dtype=torch.bool).tril().triu(-1)
+    with torch.no_grad():
+        before = model.hidden(idx, visible=visible)[0, -1]
+        moved = []
+        for t in range(6):
+            other = idx.clone()
+            other[0, t] = (idx[0, t] + 1) % SMALL.n_vocab
+            moved.append(not torch.equal(model.hidden(other, visible=visible)[0, -1], before))
+    assert moved == [t >= 5 - len(model.h) for t in range(6)]
+
+
 def test_the_context_is_a_hard_limit() -> None:
     model = GPT(SMALL)
     full = torch.zeros(1, SMALL.n_ctx, dtype=torch.long)
