@@ -26,6 +26,7 @@ SIGNS = {"le": "≤", "ge": "≥", "times": "×", "cdot": "·", "to": "→", "in
 TEX = (
     *((rf"\\{name}(?![a-z])", sign) for name, sign in SIGNS.items()),
     (r"\\(?:text|mathrm|operatorname|mathcal|hat)\{(\w+)\}", r"\1"),
+    (r"\\sqrt(?![a-z])", "sqrt "),
     (r"\\(?:left|right|Big|tfrac|frac|quad|qquad|[,;!|])", " "),
     (r"[\\{}]", ""),
 )

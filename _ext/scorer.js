@@ -10,6 +10,7 @@ const SYNONYMS = {
   "positional encoding": "sinusoids", "position encoding": "sinusoids", sinusoidal: "sinusoids",
   mlm: "masked language model", "key value cache": "KV cache", "mini batch": "batch",
   overfitting: "more epochs", "encoder decoder": "encoder", resuming: "checkpoint", resume: "checkpoint",
+  sqrt: "scores are divided", "square root": "scores are divided",
 };
 const plain = text => text.toLowerCase().replace(/[_-]/g, " ").trim();
 const markup = text => text.replace(/[&<>"]/g, c => `&#${c.charCodeAt(0)};`);

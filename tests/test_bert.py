@@ -5,7 +5,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -693,7 +695,10 @@ def chapter_9() -> tuple[str, str]:
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     return (
         "\n".join(cell.source for cell in cells),
-        "\n".join(output.get("text", "") for output in outputs),
+        "\n".join(
+            output.get("text") or output.get("data", {}).get("text/markdown", "")
+            for output in outputs
+        ),
     )
 
 
@@ -734,28 +739,33 @@ def test_the_limits_of_chapter_9_come_out_another_way() -> None:
         "Korean": chat_limits(lambda n, _, last: last in [r[n % len(r)] for r in remarks]),
         "English": phrase_limits(dict.fromkeys(adjectives, 4)),
     }
-    _, printed = chapter_9()
-    for language, limits in expected.items():
-        row = re.search(rf"^{language} +((?:\d\.\d+ *){{4}})$", printed, re.MULTILINE)
-        assert row, f"chapter 9 prints no limits for {language}"
-        assert row[1].split() == [f"{float(limit):.3f}" for limit in limits], language
     hashed = {a: sum(is_held_out("phrase", a, t) for t in things) for a in adjectives}
-    by_text = f"{float(phrase_limits(hashed)[1]):.3f}"
-    assert f"by hash, English from the left: by the odds of the text {by_text}" in printed
+    by_hash = {
+        "Korean": chat_limits(lambda n, *words: is_held_out("chat", *words)),
+        "English": phrase_limits(hashed),
+    }
+    _, printed = chapter_9()
+    for choice, limits_of in (("balanced", expected), ("by hash", by_hash)):
+        for language, limits in limits_of.items():
+            row = " | ".join(f"{float(limit):.3f}" for limit in limits)
+            assert f"| {language}, {choice} | {row} |" in printed
     text, both = expected["Korean"][1], expected["Korean"][3]
     assert f"'Korean left': '{text}', 'Korean both': '{both}'" in printed
     assert len(set(expected["Korean"][:3])) == 1, "the balanced pairs set readers apart"
 
 
-def test_each_interval_of_the_duel_is_that_of_its_five_seeds() -> None:
-    _, printed = chapter_9()
-    rows = re.findall(r"^\w+ +(?:causal|masked) +((?:\d\.\d+ +){5})(\S+) ± (\S+)", printed, re.M)
-    assert len(rows) == 4
-    for seeds, mean, half in rows:
-        values = torch.tensor([float(value) for value in seeds.split()], dtype=torch.float64)
-        t = 2.7764  # Student's t, 97.5 %, 4 degrees of freedom
-        assert abs(values.mean() - float(mean)) < 1.1e-3
-        assert abs(t * values.std() / 5**0.5 - float(half)) < 2e-3
+def test_the_interval_of_chapter_9_is_students() -> None:
+    code, printed = chapter_9()
+    source = re.search(r"def with_interval\(.*?\n    return [^\n]+", code, re.DOTALL)
+    assert source
+    names: dict[str, Any] = {"np": np}
+    exec(source[0], names)
+    for seed in range(20):
+        values = torch.randn(5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        t = 2.7764  # 97.5 %, 4 degrees of freedom
+        mean, half = map(float, names["with_interval"](values.numpy()).split(" ± "))
+        assert abs(values.mean() - mean) < 1e-3 and abs(t * values.std() / 5**0.5 - half) < 2e-3
+    assert len(re.findall(r"^\|.* \d+\.\d{3} ± \d", printed, re.MULTILINE)) > 20
 
 
 def test_the_t_of_five_seeds_leaves_out_one_in_twenty() -> None:
