@@ -3,7 +3,8 @@
 `solutions/` is the source and `exercises/` what students get. All else of a class (submissions,
 marks, feedback) stands under `grading/`, which git ignores. An instructor who wants hidden tests to
 be hidden sets COURSE_SOLUTIONS to a private folder: a chapter that is there takes the place of the
-public one, and students then get `grading/release/`.
+public one, and students then get `grading/release/`. Where several machines grade, COURSE_GRADEBOOK
+names a PostgreSQL database, which takes the place of the file `grading/gradebook.db`.
 """
 
 import csv
@@ -12,6 +13,7 @@ import io
 import logging
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -33,6 +35,7 @@ from course.notebooks import write_text
 GRADED_CELL_SECONDS = 20  # COURSE_CELL_SECONDS overrules it, for a slow machine
 STEERING = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # categories of Unicode
 NBGRADER_LOGGERS = ("traitlets", "course.nbgrader")
+COURSE_ID = "gpt2-course"
 
 
 def class_folder() -> Path:
@@ -112,12 +115,12 @@ def relative(path: Path) -> str:
 def configure(c: Config) -> Config:
     """Fill in nbgrader's configuration: the folders, the sandbox, what our own steps replace."""
     c.CourseDirectory.root = str(ROOT)
-    c.CourseDirectory.course_id = "gpt2-course"
+    c.CourseDirectory.course_id = COURSE_ID
     c.CourseDirectory.source_directory = relative(source_folder())
     c.CourseDirectory.release_directory = relative(release_folder())
     for step in ("submitted", "autograded", "feedback"):
         setattr(c.CourseDirectory, f"{step}_directory", relative(class_folder() / step))
-    c.CourseDirectory.db_url = f"sqlite:///{class_folder() / 'gradebook.db'}?timeout=60"
+    c.CourseDirectory.db_url = gradebook_url()
     c.CourseDirectory.ignore = [".ipynb_checkpoints", "__pycache__"]
     c.OverwriteCells.add_missing_cells = True
     c.Execute.timeout = int(os.environ.get("COURSE_CELL_SECONDS", GRADED_CELL_SECONDS))
@@ -165,16 +168,175 @@ def course_directory(c: Config | None = None, **settings: str) -> Any:
     return CourseDirectory(config=c)
 
 
-def gradebook() -> Any:
-    """Open the gradebook; a context manager.
+class GradebookError(OSError):
+    """The database of the marks cannot be used; the message says why, without its password."""
 
-    Raises FileNotFoundError if there is no class yet.
+
+def gradebook_url() -> str:
+    """Return the URL of the database of the marks: COURSE_GRADEBOOK, or the file in grading/.
+
+    A wrong one is returned as it is: `opened` refuses it with its cure, and nbgrader fails on it.
     """
-    from nbgrader.api import Gradebook
+    if named := os.environ.get("COURSE_GRADEBOOK"):
+        return re.sub("^postgres(ql)?://", "postgresql+psycopg://", named)
+    return f"sqlite:///{class_folder() / 'gradebook.db'}?timeout=600"
 
-    if not (class_folder() / "gradebook.db").exists():
+
+def class_note() -> Path:
+    """Return the file that says which database has the marks, and by what name it knows the class.
+
+    There is none if the marks are in grading/gradebook.db.
+    """
+    return class_folder() / "gradebook.txt"
+
+
+def has_gradebook() -> bool:
+    """Say whether the class has a gradebook."""
+    return class_note().exists() or (class_folder() / "gradebook.db").exists()
+
+
+def gradebook_name() -> str:
+    """Return what to call the database of the marks: its URL, without what is secret.
+
+    Raises ValueError if COURSE_GRADEBOOK is no URL of a PostgreSQL database.
+    """
+    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if not os.environ.get("COURSE_GRADEBOOK"):
+        return "grading/gradebook.db"
+    try:
+        url = make_url(gradebook_url())
+        right = url.drivername == "postgresql+psycopg" and "@" not in (url.host or "")
+    except (ArgumentError, ValueError):
+        right = False
+    if not right or not url.database:
+        raise ValueError(
+            "COURSE_GRADEBOOK is no URL of a PostgreSQL database: write "
+            "postgresql://USER@HOST/DATABASE and put the password into ~/.pgpass, or write "
+            "USER:PASSWORD, with @ as %40 and / as %2F"
+        )
+    return str(URL.create("postgresql", url.username, None, url.host, url.port, url.database))
+
+
+def trouble(error: BaseException | None) -> str:
+    """Say why the database of the marks could not be used, or nothing if it could.
+
+    nbgrader puts exceptions of its own in the place of what the database says.
+    """
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+    if isinstance(error, GradebookError):
+        return str(error)
+    if isinstance(error, DBAPIError):
+        denied = type(error.orig).__name__ == "InsufficientPrivilege"
+        if denied or isinstance(error, InterfaceError | OperationalError):
+            return cannot_be_used(error.orig)
+    return trouble(error.__cause__ or error.__context__) if error else ""
+
+
+def cannot_be_used(why: object) -> str:
+    """Say in a line that the database of the marks cannot be used, and the cure."""
+    from sqlalchemy.engine import make_url
+
+    text = str(why).strip().partition("\n")[0]
+    if password := make_url(gradebook_url()).password:
+        text = text.replace(str(password), "...")
+    first = "start its server or correct COURSE_GRADEBOOK, and "
+    cure = f"{first if os.environ.get('COURSE_GRADEBOOK') else ''}give the same command again"
+    return f"the gradebook {gradebook_name()} cannot be used ({shown(text)}): {cure}"
+
+
+@contextmanager
+def opened() -> Iterator[Any]:
+    """Open the database of the marks; make its tables if there are none.
+
+    Raises ValueError if COURSE_GRADEBOOK names none, GradebookError if it cannot be used, now or
+    while it is open.
+    """
+    from nbgrader.api import Gradebook, InvalidEntry
+    from sqlalchemy.exc import SQLAlchemyError
+
+    gradebook_name()
+    try:
+        book = Gradebook(gradebook_url(), COURSE_ID)
+    except ImportError:
+        cure = 'pip install -c constraints.txt -e ".[postgres]"'
+        raise GradebookError(f"COURSE_GRADEBOOK needs psycopg: run `{cure}`") from None
+    except (SQLAlchemyError, InvalidEntry) as error:
+        raise GradebookError(trouble(error) or cannot_be_used(error)) from error
+    try:
+        with book:
+            yield book
+    except Exception as error:
+        if why := trouble(error):
+            raise GradebookError(why) from error
+        raise
+
+
+@contextmanager
+def gradebook() -> Iterator[Any]:
+    """Open the gradebook of the class.
+
+    Raises what `opened` raises, FileNotFoundError if there is no class yet, ValueError if its marks
+    are not where COURSE_GRADEBOOK says.
+    """
+    from nbgrader.api import Course
+
+    if not has_gradebook():
         raise FileNotFoundError("there is no class yet: run `course new-class roster.csv`")
-    return Gradebook(configure(Config()).CourseDirectory.db_url, "gpt2-course")
+    key = class_key()
+    with opened() as book:
+        if key and not book.db.get(Course, key):
+            raise ValueError(
+                f"{gradebook_name()} is not the database of this class, which is "
+                f"{class_note().read_text(encoding='utf-8').split()[0]}: correct COURSE_GRADEBOOK"
+            )
+        yield book
+
+
+def class_key() -> str:
+    """Return the name by which a server's database knows this class, or nothing without a server.
+
+    Raises ValueError if the class has its marks on a server and COURSE_GRADEBOOK names none, or
+    the other way round.
+    """
+    named = os.environ.get("COURSE_GRADEBOOK")
+    if class_note().exists():
+        where, key = class_note().read_text(encoding="utf-8").split()
+        if not named:
+            raise ValueError(f"the marks of this class are in {where}: set COURSE_GRADEBOOK to it")
+        return key
+    if named and (class_folder() / "gradebook.db").exists():
+        raise ValueError(
+            "the marks of this class are in grading/gradebook.db: unset COURSE_GRADEBOOK. To begin "
+            "anew on a server, move grading/ away"
+        )
+    return ""
+
+
+@contextmanager
+def new_gradebook() -> Iterator[Any]:
+    """Open the gradebook of a class that is being made, or is there already.
+
+    Raises what `gradebook` raises, and ValueError if the database has another class.
+    """
+    from nbgrader.api import Course, Student
+
+    key = class_key()
+    with opened() as book:
+        if os.environ.get("COURSE_GRADEBOOK"):
+            key = key or f"class-{secrets.token_hex(8)}"
+            if not book.db.get(Course, key) and book.db.query(Student).first():
+                raise ValueError(
+                    f"{gradebook_name()} has the marks of another class: make a database for this "
+                    "one, and set COURSE_GRADEBOOK to it"
+                )
+            class_folder().mkdir(exist_ok=True)
+            write_text(class_note(), f"{gradebook_name()} {key}\n")
+            book.check_course(key)
+        book.check_course("default_course")  # nbgrader's steps open it, and one only can make it
+        yield book
 
 
 @dataclass(frozen=True)
@@ -304,20 +466,19 @@ def new_class(path: Path) -> list[Student]:
     """Make the class, or bring its roster up to date; nobody who is in it is ever removed.
 
     What a roster does not say of a student stays as it was. Returns the students. Raises ValueError
-    or FileNotFoundError if the roster cannot be read.
+    or FileNotFoundError if the roster cannot be read, and what `new_gradebook` raises.
     """
-    from nbgrader.api import Gradebook
-
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: write a CSV with a column `id`")
     known = {s.id: s for s in roster()} if (class_folder() / "roster.csv").exists() else {}
     for student in read_roster(path, known.values()):
         said = {field: value for field, value in asdict(student).items() if value}
         known[student.id] = replace(known.get(student.id, student), **said)
-    class_folder().mkdir(exist_ok=True)
+    if not os.environ.get("COURSE_GRADEBOOK"):
+        class_folder().mkdir(exist_ok=True)
     here = str(Path(sys.executable).parent)  # nbgrader makes its tables by calling `alembic`
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])
-    with Gradebook(configure(Config()).CourseDirectory.db_url, "gpt2-course") as book:
+    with new_gradebook() as book:
         for student in known.values():
             names = {k: v for k, v in asdict(student).items() if k not in ("id", "lms_id") and v}
             book.update_or_create_student(student.id, **names)

@@ -28,6 +28,7 @@ import nbformat
 
 from course import sandbox
 from course.classroom import (
+    GradebookError,
     assignment,
     class_folder,
     configure,
@@ -43,6 +44,7 @@ from course.classroom import (
     shown,
     source_folder,
     submitted,
+    trouble,
 )
 from course.exercises import exercises, grade_id, notebook_of, role
 from course.notebooks import write_text
@@ -62,6 +64,7 @@ LINES = 20  # of what a result tells
 MARKED_LATE = "marked late"
 ROOM = 32 * 2**20  # bytes of a disk; with less, what fails is not the submission's fault
 NO_ROOM = 75  # the exit code of a worker that had none
+NO_GRADEBOOK = 69  # ... that could not use the gradebook
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,14 @@ def ensure_room(full: bool = False) -> None:
         raise OSError(errno.ENOSPC, cure, full_disk() or None)
 
 
+def ensure_gradebook(lost: bool) -> None:
+    """Raise GradebookError if a worker could not use the gradebook: no submission is to blame."""
+    if lost:
+        with gradebook():  # says why, unless it is over
+            cure = "give the same command again"
+            raise GradebookError(f"the gradebook could not be used for a moment: {cure}")
+
+
 def find_notebook(folder: Path, name: str) -> tuple[Path, list[str]]:
     """Return the notebook to grade in a submission, and a note if it was renamed.
 
@@ -196,11 +207,13 @@ def grade_one(chapter: str, name: str, student: str) -> Result:
     try:
         autograde(chapter, name, student, notebook, folder)
     except Exception as error:
+        if lost := trouble(error):
+            raise GradebookError(lost) from error
         forget(chapter, student)
-        trouble = (
+        problem = (
             SandboxedExecute.trouble or f"could not be graded: {type(error).__name__}: {error}"
         )
-        return result(FAILED, why=[trouble, *why], notes=notes)
+        return result(FAILED, why=[problem, *why], notes=notes)
     if SandboxedExecute.flooded:
         why.append("printed more than a megabyte; the rest was cut")
     graded = notebook_of(class_folder() / "autograded" / student / chapter / f"{name}.ipynb")
@@ -277,7 +290,7 @@ def start(work: Callable[[], object], log: Path, scratch: Path) -> Any:
     """Do work about a student in a forked process.
 
     What it prints goes to a log, its files to `scratch`, and it dies with this process. Its exit
-    code is 0 if all went well, NO_ROOM if the disk is full.
+    code is 0 if all went well, NO_ROOM if the disk is full, NO_GRADEBOOK if the gradebook is lost.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("fork")
@@ -303,7 +316,7 @@ def child(work: Callable[[], object], log: Path, scratch: Path) -> None:
         code = 0
     except BaseException as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        code = NO_ROOM if full or full_disk() else 1
+        code = NO_ROOM if full or full_disk() else NO_GRADEBOOK if trouble(error) else 1
         with suppress(OSError):
             traceback.print_exc()
             sys.stderr.flush()
@@ -464,7 +477,11 @@ def kill_session(pid: int | None) -> None:
 
 
 def given_up(chapter: str, name: str, student: str, late: bool, process: Any) -> Result:
-    """Write down that a worker brought no result."""
+    """Write down that a worker brought no result.
+
+    Raises GradebookError if that is the gradebook's fault.
+    """
+    ensure_gradebook(process.exitcode == NO_GRADEBOOK)
     forget(chapter, student)
     log = f"grading/logs/{chapter}/{student}.log"
     why = "took too long as a whole and was stopped" if late else (

@@ -41,11 +41,13 @@ from course.classroom import (
 from course.grading import (
     FAILED,
     GRADED,
+    NO_GRADEBOOK,
     NO_ROOM,
     REVIEW,
     Result,
     by_exercise,
     end,
+    ensure_gradebook,
     ensure_room,
     standings,
     start,
@@ -306,6 +308,7 @@ def draw_page(page: Path, chapter: str, name: str, student: str) -> str:
         finally:
             end(process)
     ensure_room(process.exitcode == NO_ROOM)
+    ensure_gradebook(process.exitcode == NO_GRADEBOOK)
     if late:
         return "it takes too long to be drawn"
     return "" if process.exitcode == 0 else f"it cannot be drawn; see {log.name}"

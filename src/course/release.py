@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from course.classroom import class_folder, configure, gradebook, overlay, release_folder
+from course.classroom import configure, gradebook, has_gradebook, overlay, release_folder
 from course.exercises import CODE_STUB, TEXT_STUB, grade_id, role
 from course.notebooks import read_notebook, write_text
 
@@ -140,7 +140,7 @@ def release(force: bool = False) -> list[str]:
             f"somebody has worked in {', '.join(f'{target.name}/{name}' for name in busy)}: move "
             "it away, or run `course release --force`, which keeps it as a copy"
         )
-    if (class_folder() / "gradebook.db").exists():
+    if has_gradebook():
         refuse_other_cells(source)
         with tempfile.TemporaryDirectory() as scratch:
             strip(source, Path(scratch), register=True)
