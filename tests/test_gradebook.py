@@ -45,9 +45,10 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = str(free.getsockname()[1])
         (folder / "password").write_text(PASSWORD, encoding="utf-8")
-        self.run("initdb", "-D", "data", "-U", "grader", "-E", "UTF8", "--locale=C",
+        self.run("initdb", "-D", "data", "-U", "postgres", "-E", "UTF8", "--locale=C",
                  "-A", "scram-sha-256", "--pwfile=password")  # fmt: skip
         self.start()
+        self.sql(f"CREATE ROLE grader LOGIN PASSWORD '{PASSWORD}'")
         self.sql("CREATE ROLE guest LOGIN PASSWORD 'guest'")
 
     def run(self, program: str, *arguments: str) -> None:
@@ -73,14 +74,14 @@ class Server:
         """Run a query past SQLAlchemy and nbgrader."""
         import psycopg
 
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with psycopg.connect(self.url(database, "postgres"), autocommit=True) as connection:
             cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
 
     def database(self) -> str:
         """Make an empty database; return its name."""
         name = f"class_{next(self.numbers)}"
-        self.sql(f"CREATE DATABASE {name}")
+        self.sql(f"CREATE DATABASE {name} OWNER grader")
         return name
 
 
