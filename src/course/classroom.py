@@ -335,7 +335,6 @@ def new_gradebook() -> Iterator[Any]:
             class_folder().mkdir(exist_ok=True)
             write_text(class_note(), f"{gradebook_name()} {key}\n")
             book.check_course(key)
-        book.check_course("default_course")  # nbgrader's steps open it, and one only can make it
         yield book
 
 
