@@ -24,12 +24,15 @@ class Class:
     """A course of its own below `folder`, so that nothing of the real one can be harmed."""
 
     folder: Path
-    seconds: float = 0.0  # that a submission may take, where a test says so
 
     def course(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `course` as an instructor would."""
+        return self.run("-m", "course", *arguments, **environment)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Python on the course of this class."""
         return subprocess.run(
-            [sys.executable, "-m", "course", *arguments],
+            [sys.executable, *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.folder / "src"), **environment},
             capture_output=True,

@@ -373,6 +373,7 @@ def up_to_date(chapter: str, name: str, student: str) -> bool:
         result is not None
         and result.fingerprint == fingerprint(folder)
         and result.tests == tests_of(source_of(chapter, name))
+        and result.why != [sandbox.BUSY]
     )
 
 
@@ -410,23 +411,31 @@ def run_all(
     seconds: float,
     say: Callable[[str], None],
 ) -> None:
-    """Keep `workers` processes busy; kill one that outlives its time and write down why."""
+    """Keep `workers` processes busy; kill one that outlives its time and write down why.
+
+    What the machine was too busy for is tried once more in the end, with nothing beside it.
+    """
     import nbgrader.converters  # noqa: F401  (loaded once here, and not once a student)
 
-    running: dict[str, tuple[Any, float, Path]] = {}
-    waiting, done = list(reversed(queue)), 0
+    running: dict[str, tuple[Any, sandbox.Clock, Path]] = {}
+    waiting, again, done, looked = list(reversed(queue)), list[str](), 0, time.monotonic()
+    alone = False
     with sandbox.Scratch() as place:
         try:
-            while waiting or running:
+            while waiting or running or again:
+                if not (waiting or running):
+                    waiting, again, workers, alone = again, [], 1, True
                 while waiting and len(running) < workers:
                     student = waiting.pop()
                     status_path(chapter, student).unlink(missing_ok=True)
                     (files := place / str(len(waiting))).mkdir()
                     log = class_folder() / "logs" / chapter / f"{student}.log"
                     process = start(partial(graded, chapter, name, student), log, files)
-                    running[student] = (process, time.monotonic(), files)
-                for student, (process, started, files) in list(running.items()):
-                    late = time.monotonic() - started > seconds
+                    running[student] = (process, sandbox.Clock([process.pid]), files)
+                look = time.monotonic() > looked + 1
+                looked = time.monotonic() if look else looked
+                for student, (process, clock, files) in list(running.items()):
+                    late = lateness(clock, seconds) if look else ""
                     if process.is_alive() and not late:
                         continue
                     end(process)
@@ -440,11 +449,24 @@ def run_all(
                     if result is None:
                         ensure_room(process.exitcode == NO_ROOM)
                         result = given_up(chapter, name, student, late, process)
+                    if result.why == [sandbox.BUSY] and not alone:
+                        again.append(student)
+                        done -= 1
+                        say(f"too busy for {student}, who is tried again in the end")
+                        continue
                     say(f"{done}/{len(queue)}  {line(result)}")
                 time.sleep(0.02)
         finally:  # stopped by hand: leave no worker behind
             for process, _, _ in running.values():
                 end(process)
+
+
+def lateness(clock: sandbox.Clock, seconds: float) -> str:
+    """Say why a worker has to end now, or nothing."""
+    try:
+        return "took too long as a whole and was stopped" if clock.over(seconds) else ""
+    except sandbox.TooBusy:
+        return sandbox.BUSY
 
 
 def end(process: Any) -> None:
@@ -463,13 +485,11 @@ def kill_session(pid: int | None) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def given_up(chapter: str, name: str, student: str, late: bool, process: Any) -> Result:
-    """Write down that a worker brought no result."""
+def given_up(chapter: str, name: str, student: str, late: str, process: Any) -> Result:
+    """Write down that a worker brought no result, and why if it was `late`."""
     forget(chapter, student)
     log = f"grading/logs/{chapter}/{student}.log"
-    why = "took too long as a whole and was stopped" if late else (
-        f"the grader itself stopped (exit code {process.exitcode}); see {log}"
-    )  # fmt: skip
+    why = late or f"the grader itself stopped (exit code {process.exitcode}); see {log}"
     folder = class_folder() / "submitted" / student / chapter
     mark, tests = fingerprint(folder), tests_of(source_of(chapter, name))
     return store(Result(student, chapter, FAILED, why=[why], fingerprint=mark, tests=tests))

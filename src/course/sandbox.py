@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ MESSAGES = 20  # that wait to be read; more wait in the sandbox
 SCRATCH_BYTES = 256 * 2**20
 DEVICE_BYTES = 64 * 2**20  # of /dev/shm
 STARTED = itertools.count()  # sandboxes of this process
-START_SECONDS = 120  # until a kernel has made its sockets, on a machine that has much else to do
+START_SECONDS = 600  # until a kernel has made its sockets, on a machine that has much else to do
+PATIENCE = 30  # times as long as it may work, a submission may take by the wall clock
+ASLEEP = 0.05  # of a second: processes that use less of it, and want no more, sleep
 INSTALL = (
     "submissions run in a sandbox, and it cannot be had here: {why}.\n"
     "  Debian, Ubuntu: apt install bubblewrap      Fedora: dnf install bubblewrap\n"
@@ -57,6 +60,13 @@ INSTALL = (
     "  AppArmor profile that allows `userns`.\n"
     "  macOS, Windows: grade in a Linux virtual machine; bubblewrap is for Linux alone."
 )
+
+
+BUSY = "the machine was too busy: give the same command again when it has less to do"
+
+
+class TooBusy(RuntimeError):
+    """The machine has kept a submission waiting for too long; it says nothing against it."""
 
 
 class SandboxMissing(RuntimeError):
@@ -118,7 +128,7 @@ def require() -> None:
             command([sys.executable, "-c", "print('inside')"], private),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=START_SECONDS,
             check=False,
         )
     if trial.stdout.strip() != "inside":
@@ -219,6 +229,54 @@ def oversteps(pid: int, private: Path) -> str:
     if memory > MOST_MEMORY:
         return f"takes more than {MOST_MEMORY >> 30} GiB of memory"
     return "fills the disk" if len(files) > MOST_FILES or written > MOST_BYTES else ""
+
+
+class Clock:
+    """What processes have had of the processor's time, with their children, since it was made.
+
+    The seconds in which all of them sleep count too, as if they had worked; those in which the
+    machine keeps them waiting do not. So a busy machine takes no time from anybody.
+    """
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        """Take the processes."""
+        self.pids, self.begin = pids, time.monotonic()
+        self.had, self.looked = 0.0, self.begin
+        self.used = self.look()[0]
+
+    def look(self) -> tuple[float, bool]:
+        """Return the seconds of work of all processes up to now, and whether one wants to work."""
+        used, waiting = 0.0, False
+        for pid in self.pids:
+            with contextlib.suppress(psutil.Error):
+                first = psutil.Process(pid)
+                for process in (first, *first.children(recursive=True)):
+                    with contextlib.suppress(psutil.Error):
+                        used += sum(process.cpu_times()[:4])  # with those of children that ended
+                        state = process.status()
+                        waiting |= state == psutil.STATUS_RUNNING
+                        # For the disk; but a parent can be kept so by a child (vfork).
+                        waiting |= state == psutil.STATUS_DISK_SLEEP and not process.children()
+        return used, waiting
+
+    def spent(self) -> float:
+        """Return the seconds that they have worked or slept."""
+        now, (used, waiting) = time.monotonic(), self.look()
+        worked, passed = max(0.0, used - self.used), now - self.looked  # an orphan's can be lost
+        self.had += passed if not waiting and worked < ASLEEP * passed else worked
+        self.used, self.looked = used, now
+        return self.had
+
+    def over(self, seconds: float) -> bool:
+        """Say whether they have had so many seconds.
+
+        Raises TooBusy if they have not, in PATIENCE times as many by the wall clock.
+        """
+        if self.spent() > seconds:
+            return True
+        if time.monotonic() - self.begin > PATIENCE * seconds:
+            raise TooBusy(BUSY)
+        return False
 
 
 class SandboxedKernelManager(AsyncKernelManager):

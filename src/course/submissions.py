@@ -48,8 +48,9 @@ from course.sandbox import SandboxedKernelManager
 NOTEBOOK_BYTES = 10 * 2**20
 MOST_CELLS = 1000
 OUTPUT_BYTES = 2**20  # of what a submission may print, errors included
-SETUP_SECONDS = 60  # for the first cell, which imports torch: that takes long on a busy machine
-OWN_SECONDS = 600  # for a cell of the instructor's own: a busy machine says nothing against it
+LOOK_SECONDS = 1  # between two looks at how much time a cell has had
+STOP_SECONDS = 4  # for a cell that has been told to stop
+TOLD_SECONDS = 15  # by the wall clock, until all has come that a cell has printed
 DIED = {"ename": "RuntimeError", "evalue": "what was returned stopped the test", "gone": False}
 CUT = "... cut: the notebook has printed more than a megabyte\n"
 
@@ -306,7 +307,7 @@ class TesterProcess:
         if self.process.poll() is not None:
             self.stop()
             self.start()
-        self.ready.wait(SETUP_SECONDS)
+        self.ready.wait(sandbox.START_SECONDS)
         self.verdict: dict[str, Any] | None = DIED
         self.done.clear()
         self.say({"test": test, "source": source, "connection": end.fileno()})
@@ -326,10 +327,15 @@ class TesterProcess:
         done.set()
 
     def result(self, seconds: float) -> dict[str, Any] | None:
-        """Return the verdict: None if the test has passed. A tester that gives none is ended."""
-        if not self.done.wait(seconds):
-            self.process.kill()
-            self.process.wait()
+        """Return the verdict: None if the test has passed. A tester that gives none is ended.
+
+        Raises TooBusy if the machine has no time for it.
+        """
+        clock = sandbox.Clock([self.process.pid])
+        while not self.done.wait(LOOK_SECONDS):
+            if clock.over(seconds):
+                self.process.kill()
+                self.process.wait()
         return self.verdict
 
     def stop(self) -> None:
@@ -365,7 +371,9 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         """Set the kernel manager, which nbgrader's own class would fix to another."""
         kwargs["kernel_manager_class"] = SandboxedKernelManager
         kwargs["shutdown_kernel"] = "immediate"  # what it still wants to do is of no use to anyone
-        kwargs["raise_on_iopub_timeout"] = False
+        kwargs["raise_on_iopub_timeout"], kwargs["iopub_timeout"] = False, TOLD_SECONDS
+        kwargs["startup_timeout"] = sandbox.START_SECONDS
+        kwargs["timeout_func"] = lambda cell: LOOK_SECONDS  # then it asks what is to be done
         super().__init__(*args, **kwargs)
         self.printed = 0
 
@@ -395,6 +403,9 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
                 f"the code did not stop when it was told to, in {self.at(nb)}"
             )
             raise
+        except sandbox.TooBusy:
+            SandboxedExecute.trouble = sandbox.BUSY
+            raise
         except Exception as error:  # a kernel in a student's hands can send anything
             SandboxedExecute.trouble = f"could not be run: {type(error).__name__}: {error}"[:300]
             raise
@@ -414,6 +425,12 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         first = psutil.Process(self.km.provisioner.pid)
         return [process.pid for process in (first, *first.children(recursive=True))]
 
+    def run_cell(self, cell: NotebookNode, resources: Any, index: int) -> None:
+        """Run a cell, whose time begins now; the tests' process works in it too."""
+        kernel = getattr(self.km.provisioner, "pid", None) or 0
+        self.clock = sandbox.Clock([kernel, self.tester.process.pid])
+        super().preprocess_cell(cell, resources, index)
+
     def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> Any:
         """Run a cell of the learner's; of a test both parts, the second if the first has passed."""
         if role(cell) == "test":
@@ -428,7 +445,7 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         else:
             whole = cell.source
             cell.source = empty_checks(cell) if is_check(cell) else whole
-            super().preprocess_cell(cell, resources, index)
+            self.run_cell(cell, resources, index)
             cell.source = whole
         return cell, resources
 
@@ -441,7 +458,7 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
         whole = cell.source
         cell.source = f"__import__('course.pipe').pipe.serve({theirs.fileno()}, globals())"
         try:
-            super().preprocess_cell(cell, resources, index)
+            self.run_cell(cell, resources, index)
         finally:
             cell.source = whole
             with suppress(OSError):  # whoever still waits for an answer gets none
@@ -509,19 +526,24 @@ class SandboxedExecute(Execute):  # type: ignore[misc]
             SandboxedExecute.flooded = True
             kwargs["cell"].outputs.append(nbformat.v4.new_output("stream", text=CUT))
 
-    def _get_timeout(self, cell: Any) -> Any:
-        """Say how long a cell may run."""
-        seconds = super()._get_timeout(cell)
-        return max(seconds, SETUP_SECONDS) if cell and grade_id(cell) == "setup" else seconds
+    async def _async_handle_timeout(self, timeout: int, cell: Any = None) -> Any:
+        """Wait on while a cell has time left; then interrupt it, and give up if it does not stop.
 
-    async def _async_handle_timeout(self, *args: Any) -> Any:
-        """Interrupt a cell that is out of time, and give up if it then does not stop."""
-        self.raise_on_iopub_timeout = True
-        return await super()._async_handle_timeout(*args)
+        Raises TooBusy if the machine has no time for it.
+        """
+        if not self.clock.over(self.timeout):
+            await asyncio.sleep(0.1)
+            return None
+        reply = await super()._async_handle_timeout(timeout, cell)
+        while not self.told_all:
+            if self.clock.over(self.timeout + STOP_SECONDS):
+                raise CellTimeoutError.error_from_timeout_and_cell("no end", self.timeout, cell)
+            await asyncio.sleep(0.1)
+        return reply
 
     async def _async_poll_output_msg(self, *args: Any) -> None:
         """Collect what a cell prints; note whether its end came, which is lost in a flood."""
-        self.told_all, self.raise_on_iopub_timeout = False, False
+        self.told_all = False
         await super()._async_poll_output_msg(*args)
         self.told_all = True
 
@@ -538,11 +560,9 @@ def failing(notebook: NotebookNode) -> list[str]:
     Raises ValueError if it cannot be run to its end.
     """
     notebook, place = deepcopy(notebook), {"metadata": {"path": "."}}
-    config = configure(Config())
-    config.Execute.timeout = OWN_SECONDS
     try:
-        SandboxedExecute(config=config).preprocess(notebook, place)
-    except (DeadKernelError, CellTimeoutError):
+        SandboxedExecute(config=configure(Config())).preprocess(notebook, place)
+    except (DeadKernelError, CellTimeoutError, sandbox.TooBusy):
         why = SandboxedExecute.trouble
         raise ValueError(f"the instructor's own answers do not run: {why}") from None
     return [

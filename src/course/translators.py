@@ -3,6 +3,7 @@
 Each seed draws its own pairs, its own weights and its own order. What came out of the runs stands
 in `models/translators/`; a run that stands there is not made again. The web is the miniweb's
 `MEDIUM` world; its GPT is told nothing about translation, and meets pairs on one page in eight.
+`web.safetensors` holds the weights of seed 0 with new pairs, as `course.models.keep_weights` does.
 """
 
 import json
@@ -198,10 +199,7 @@ def ask(model: GPT) -> float:
 
 
 def train_on_web(seed: int, repeated: bool) -> None:
-    """Train a GPT on the web, from where it was left; ask it every EVERY steps.
-
-    The runs with fresh pages that stand in `web.json` were asked other held-out sentences.
-    """
+    """Train a GPT on the web, from where it was left; ask it every EVERY steps."""
     torch.set_num_threads(1)
     name = f"web-{'repeated' if repeated else 'fresh'}-{seed}"
     folder, encoder = ROOT / "models" / "runs" / name, Tokenizer.load(TRANSLATORS)
@@ -226,7 +224,8 @@ def train_on_web(seed: int, repeated: bool) -> None:
         train(model, data, WEB_CONFIG, folder, resume=path.exists(), progress=False, until=done)
         right = round(ask(load_model(folder)), 4)
         curve.append({"step": done, "translation": right})
-        write_down("web", [*rows, {"seed": seed, "pairs": pairs, "curve": curve}])
+        found = [*rows, {"seed": seed, "pairs": pairs, "curve": curve}]
+        write_down("web", sorted(found, key=lambda row: (row["pairs"] or 0, row["seed"])))
         print(f"{name}, step {done}: {right}", flush=True)
 
 
