@@ -359,6 +359,20 @@ def test_check_names_what_is_not_there(tmp_path, checked):
     assert "its test cell is gone" in checking.progress(exercise, {}).why
 
 
+def test_check_takes_the_learners_copy_where_the_course_is_shared(tmp_path, monkeypatch):
+    """As on a JupyterHub, where one installed course serves everybody."""
+    mine = tmp_path / "exercises" / CHAPTER / FILE
+    mine.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "exercises" / CHAPTER / FILE, mine)
+    monkeypatch.chdir(tmp_path)
+    assert checking.locate("4") == mine
+    monkeypatch.chdir(mine.parent)
+    assert checking.locate("4") == ROOT / "exercises" / CHAPTER / FILE  # the clone is the learner's
+    monkeypatch.setattr(checking.os, "access", lambda path, how: False)
+    with pytest.raises(FileNotFoundError, match="your copy"):
+        checking.locate("4")
+
+
 # --- Grading, marks, feedback, export: one class, in the order of a week ------------------------
 
 ROSTER = """id,first_name,last_name,email,lms_id

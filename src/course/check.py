@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -154,11 +155,19 @@ def summary(notebook: str | Path, namespace: dict[str, Any]) -> None:
 def locate(name: str) -> Path:
     """Return the notebook that is meant: a file, or a chapter as 4, 04_attention or attention.
 
-    Raises FileNotFoundError with the cure.
+    A chapter's is the one below exercises/ here; elsewhere, that of the course, if it is the
+    learner's to write in. Raises FileNotFoundError with the cure.
     """
     path = Path(name)
     if path.suffix != ".ipynb":
-        path = path_of(find(name), ROOT / "exercises")
+        shared = path_of(find(name), ROOT / "exercises")
+        path = path_of(find(name), Path("exercises"))
+        if not path.is_file() and shared.is_file():
+            if not os.access(shared, os.W_OK):
+                raise FileNotFoundError(
+                    f"{path} is not here: go to the folder that holds your copy of exercises/"
+                )
+            path = shared
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: name a chapter or an exercise notebook")
     return path.resolve()
