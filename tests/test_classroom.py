@@ -412,7 +412,7 @@ def graded_kit(tmp_path_factory):
     notebook = solution()
     notebook.cells.append(new_code_cell("print('x' * 2**21)"))
     kit.submit("eve", notebook)
-    kit.run = kit.course("grade", "4")
+    kit.first = kit.course("grade", "4")
     return kit
 
 
@@ -438,8 +438,8 @@ def mark_by_hand(*students, score=1.5):
 
 
 def test_each_submission_ends_in_a_status(kit):
-    said = kit.run.stdout
-    assert kit.run.returncode == 1, said + kit.run.stderr  # 1: somebody's failed
+    said = kit.first.stdout
+    assert kit.first.returncode == 1, said + kit.first.stderr  # 1: somebody's failed
     assert "5 to grade, 0 graded before, 2 at a time, sandboxed" in said
     assert "zed is not on the roster: add the student with `course new-class`" in said
     assert {r.student: (r.status, r.score) for r in grading.standings("4")} == {
