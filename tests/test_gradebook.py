@@ -24,6 +24,7 @@ import psutil
 import pytest
 from classkit import CHAPTER, NOTEBOOK, cell_named, handed_out, make_class, solution
 from nbformat.v4 import new_output
+from nbgrader.api import Gradebook
 
 from course import classroom, grading
 from course.__main__ import main
@@ -353,15 +354,24 @@ def test_an_outage_stops_grading_and_is_no_submissions_failure(server, database,
     assert [r.status for r in grading.standings("4")] == [grading.GRADED] * len(students)
 
 
-def test_a_locked_file_is_no_submissions_failure(simulated, monkeypatch):
-    """The same of SQLite, when another has the file for longer than a writer waits."""
+def test_a_file_that_was_locked_for_a_moment_fails_no_submission(simulated, monkeypatch):
+    """The same of SQLite, which answers again before anybody asks why the worker has stopped."""
     [student] = simulated(1)
     file = classroom.class_folder() / "gradebook.db"
     monkeypatch.setattr(classroom, "gradebook_url", lambda: f"sqlite:///{file}?timeout=0.1")
-    with contextlib.closing(sqlite3.connect(file)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(classroom.GradebookError, match=r"gradebook.db cannot be used .*locked"):
-            grading.grade_one(CHAPTER, NOTEBOOK, student)
+
+    def meets_a_lock(*about):
+        with contextlib.closing(sqlite3.connect(file)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            Gradebook(classroom.gradebook_url())  # as nbgrader's steps open it
+
+    monkeypatch.setattr(grading, "autograde", meets_a_lock)
+    with pytest.raises(classroom.GradebookError, match=r"gradebook.db cannot be used .*locked"):
+        grading.grade_one(CHAPTER, NOTEBOOK, student)
+    with pytest.raises(classroom.GradebookError, match="could not be used for a moment: give the"):
+        grading.run_all(CHAPTER, NOTEBOOK, [student], 1, 600, print)
+    assert grading.read_result(CHAPTER, student) is None
+    monkeypatch.setattr(grading, "autograde", write_marks)
     assert grading.grade_one(CHAPTER, NOTEBOOK, student).status == grading.GRADED
 
 
