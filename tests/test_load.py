@@ -50,9 +50,9 @@ def busy_core():
     spinning.wait()
 
 
-def watch(process: subprocess.Popen[bytes], wall: float) -> tuple[float, float]:
+def watch(process: subprocess.Popen[bytes], wall: float, **more: bool) -> tuple[float, float]:
     """Return the time that a clock counts until a process ends, or for so long, and the wall's."""
-    clock, begin, spent = sandbox.Clock([process.pid]), time.monotonic(), 0.0
+    clock, begin, spent = sandbox.Clock([process.pid], **more), time.monotonic(), 0.0
     while process.poll() is None and time.monotonic() - begin < wall:
         time.sleep(0.2)
         spent = clock.spent()
@@ -71,6 +71,13 @@ def test_what_the_machine_keeps_waiting_has_not_had_its_time(busy_core):
 def test_what_sleeps_has_had_its_time(command):
     spent, passed = watch(subprocess.Popen(["sh", "-c", command]), 3)
     assert 0.5 * passed < spent < 1.1 * passed
+
+
+def test_a_grader_that_waits_for_the_gradebook_takes_no_time_from_anybody():
+    spent, _ = watch(subprocess.Popen(["sh", "-c", "exec sleep 100"]), 3, grader=True)
+    assert spent < 0.5
+    spent, passed = watch(subprocess.Popen(["sh", "-c", "sleep 100 & wait"]), 3, grader=True)
+    assert spent > 0.5 * passed  # it has a sandbox, which sleeps
 
 
 def test_work_counts_with_that_of_children_that_have_ended():

@@ -444,7 +444,8 @@ def run_all(
                     (files := place / str(len(waiting))).mkdir()
                     log = class_folder() / "logs" / chapter / f"{student}.log"
                     process = start(partial(graded, chapter, name, student), log, files)
-                    running[student] = (process, sandbox.Clock([process.pid]), files)
+                    clock = sandbox.Clock([process.pid], grader=True)
+                    running[student] = (process, clock, files)
                 look = time.monotonic() > looked + 1
                 looked = time.monotonic() if look else looked
                 for student, (process, clock, files) in list(running.items()):
