@@ -723,7 +723,7 @@ def test_a_stopped_command_leaves_nothing_behind(kit, command, how):
         time.sleep(0.05)
     time.sleep(1)
     run.send_signal(how)
-    assert run.wait() in (130, -9, 0)
+    assert run.wait() in (130, -9, 0, -2)  # -2: had done all, and Python was ending
     left, processes = lying_about(place)
     while processes and time.monotonic() < patience:
         time.sleep(0.1)

@@ -175,7 +175,8 @@ class GradebookError(OSError):
 def gradebook_url() -> str:
     """Return the URL of the database of the marks: COURSE_GRADEBOOK, or the file in grading/.
 
-    A wrong one is returned as it is: `opened` refuses it with its cure, and nbgrader fails on it.
+    A wrong one is returned as it is: `open_database` refuses it with its cure, and nbgrader fails
+    on it.
     """
     if named := os.environ.get("COURSE_GRADEBOOK"):
         return re.sub("^postgres(ql)?://", "postgresql+psycopg://", named)
@@ -248,7 +249,7 @@ def cannot_be_used(why: object) -> str:
 
 
 @contextmanager
-def opened() -> Iterator[Any]:
+def open_database() -> Iterator[Any]:
     """Open the database of the marks; make its tables if there are none.
 
     Raises ValueError if COURSE_GRADEBOOK names none, GradebookError if it cannot be used, now or
@@ -278,15 +279,15 @@ def opened() -> Iterator[Any]:
 def gradebook() -> Iterator[Any]:
     """Open the gradebook of the class.
 
-    Raises what `opened` raises, FileNotFoundError if there is no class yet, ValueError if its marks
-    are not where COURSE_GRADEBOOK says.
+    Raises what `open_database` raises, FileNotFoundError if there is no class yet, ValueError if
+    its marks are not where COURSE_GRADEBOOK says.
     """
     from nbgrader.api import Course
 
     if not has_gradebook():
         raise FileNotFoundError("there is no class yet: run `course new-class roster.csv`")
     key = class_key()
-    with opened() as book:
+    with open_database() as book:
         if key and not book.db.get(Course, key):
             raise ValueError(
                 f"{gradebook_name()} is not the database of this class, which is "
@@ -324,7 +325,7 @@ def new_gradebook() -> Iterator[Any]:
     from nbgrader.api import Course, Student
 
     key = class_key()
-    with opened() as book:
+    with open_database() as book:
         if os.environ.get("COURSE_GRADEBOOK"):
             key = key or f"class-{secrets.token_hex(8)}"
             if not book.db.get(Course, key) and book.db.query(Student).first():
