@@ -466,7 +466,7 @@ def run_all(
                     if result.why == [sandbox.BUSY] and not alone:
                         again.append(student)
                         done -= 1
-                        say(f"too busy for {student}, who is tried again in the end")
+                        say(f"too busy for {shown(student)}, who is tried again in the end")
                         continue
                     say(f"{done}/{len(queue)}  {line(result)}")
                 time.sleep(0.02)
